@@ -1,0 +1,1 @@
+"""Training: losses, optimisers, the train step and checkpoints."""
