@@ -7,70 +7,70 @@ import setuptools
 
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(
-    r'__version__ = "([^"]+)"', (ROOT / "t5tune" / "__init__.py").read_text()
+  r'__version__ = "([^"]+)"', (ROOT / "t5tune" / "__init__.py").read_text()
 ).group(1)
 
 TEST = ["pytest>=8.0,<10"]
 
 setuptools.setup(
-    name="t5tune",
-    version=VERSION,
-    description="Multitask fine-tuning of FLAN-T5 in JAX and Flax.",
-    long_description=(ROOT / "README.md").read_text(),
-    long_description_content_type="text/markdown",
-    license="Apache-2.0",
-    license_files=["LICENSE"],
-    python_requires=">=3.11",
-    # `tasks/` and `gin/` stand at the top of the repository and install as
-    # `t5tune.tasks` and `t5tune.gin`. The latter holds no Python and has no
-    # `__init__.py`: one would shadow gin-config in a checkout.
-    packages=[
-        "t5tune",
-        "t5tune.data",
-        "t5tune.evaluation",
-        "t5tune.gin",
-        "t5tune.gin.models",
-        "t5tune.gin.runs",
-        "t5tune.models",
-        "t5tune.tasks",
-        "t5tune.training",
-    ],
-    package_dir={"t5tune.gin": "gin", "t5tune.tasks": "tasks"},
-    package_data={
-        "t5tune.gin": ["*.gin"],
-        "t5tune.gin.models": ["*.gin"],
-        "t5tune.gin.runs": ["*.gin"],
-        "t5tune.tasks": ["vocabularies/*"],
-    },
-    install_requires=[
-        "array_record>=0.8,<0.9",
-        "flax>=0.12,<0.13",
-        "gin-config>=0.5,<0.6",
-        "grain>=0.2.12,<0.3",
-        "jax>=0.8,<0.12",
-        "numpy>=2.0,<3",
-        "optax>=0.2.5,<0.3",
-        "orbax-checkpoint>=0.11.25,<0.13",
-        "rich>=13,<16",
-        "rouge-score>=0.1.2,<0.2",
-        "sacrebleu>=2.4,<3",
-        "sentencepiece>=0.2,<0.3",
-        "seqeval>=1.2.2,<2",
-        "seqio>=0.0.20,<0.1",
-        "tensorboardX>=2.6,<3",
-        "tensorflow>=2.18,<3",
-        "tensorflow-datasets>=4.9.9,<5",
-        "tensorflow-text>=2.18,<3",
-    ],
-    extras_require={
-        "cuda": ["jax[cuda13]>=0.8,<0.12"],
-        "tpu": ["jax[tpu]>=0.8,<0.12"],
-        "test": TEST,
-        "dev": TEST + ["ruff>=0.14,<1", "pre-commit>=4,<5"],
-    },
-    classifiers=[
-        "License :: OSI Approved :: Apache Software License",
-        "Programming Language :: Python :: 3.11",
-        "Topic :: Scientific/Engineering :: Artificial Intelligence",
-    ],
+  name="t5tune",
+  version=VERSION,
+  description="Multitask fine-tuning of FLAN-T5 in JAX and Flax.",
+  long_description=(ROOT / "README.md").read_text(),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  license_files=["LICENSE"],
+  python_requires=">=3.11",
+  # `tasks/` and `gin/` stand at the top of the repository and install as
+  # `t5tune.tasks` and `t5tune.gin`. The latter holds no Python and has no
+  # `__init__.py`: one would shadow gin-config in a checkout.
+  packages=[
+    "t5tune",
+    "t5tune.data",
+    "t5tune.evaluation",
+    "t5tune.gin",
+    "t5tune.gin.models",
+    "t5tune.gin.runs",
+    "t5tune.models",
+    "t5tune.tasks",
+    "t5tune.training",
+  ],
+  package_dir={"t5tune.gin": "gin", "t5tune.tasks": "tasks"},
+  package_data={
+    "t5tune.gin": ["*.gin"],
+    "t5tune.gin.models": ["*.gin"],
+    "t5tune.gin.runs": ["*.gin"],
+    "t5tune.tasks": ["vocabularies/*"],
+  },
+  install_requires=[
+    "array_record>=0.8,<0.9",
+    "flax>=0.12,<0.13",
+    "gin-config>=0.5,<0.6",
+    "grain>=0.2.12,<0.3",
+    "jax>=0.8,<0.12",
+    "numpy>=2.0,<3",
+    "optax>=0.2.5,<0.3",
+    "orbax-checkpoint>=0.11.25,<0.13",
+    "rich>=13,<16",
+    "rouge-score>=0.1.2,<0.2",
+    "sacrebleu>=2.4,<3",
+    "sentencepiece>=0.2,<0.3",
+    "seqeval>=1.2.2,<2",
+    "seqio>=0.0.20,<0.1",
+    "tensorboardX>=2.6,<3",
+    "tensorflow>=2.18,<3",
+    "tensorflow-datasets>=4.9.9,<5",
+    "tensorflow-text>=2.18,<3",
+  ],
+  extras_require={
+    "cuda": ["jax[cuda13]>=0.8,<0.12"],
+    "tpu": ["jax[tpu]>=0.8,<0.12"],
+    "test": TEST,
+    "dev": TEST + ["ruff>=0.14,<1", "pre-commit>=4,<5"],
+  },
+  classifiers=[
+    "License :: OSI Approved :: Apache Software License",
+    "Programming Language :: Python :: 3.11",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+  ],
 )

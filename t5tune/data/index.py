@@ -1,0 +1,177 @@
+"""What of a mixture is on disk: the trainer's whole knowledge of its data.
+
+`t5tune.prepare` writes an index for every request; as long as nothing it depends
+on has changed, a run starts from the index and never imports tensorflow.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from t5tune import errors
+from t5tune.data import fingerprint
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """The data that a run asks for.
+
+  Attributes:
+    mixture: a SeqIO mixture or task.
+    task_modules: modules that register it.
+    data_dir: folder of `<dataset>/<split>.jsonl`, or None.
+    vocabulary: path of the SentencePiece model.
+    input_length: longest input, end of sequence included.
+    target_length: longest target, end of sequence included.
+    row_lengths: input and target length of a row of a batch.
+    batch_size: rows of a batch.
+    pack: whether examples share rows.
+    seed: seed of templates and order.
+    train_steps: length of the run in updates, or None.
+    train_epochs: length of the run in epochs, or None.
+    max_passes: most passes (drawings of the templates) of a task.
+    splits: the splits that are evaluated.
+    train: whether training passes are needed at all.
+  """
+
+  mixture: str
+  task_modules: tuple[str, ...]
+  data_dir: str | None
+  vocabulary: str
+  input_length: int
+  target_length: int
+  row_lengths: tuple[int, int]
+  batch_size: int
+  pack: bool
+  seed: int
+  train_steps: int | None
+  train_epochs: float | None
+  max_passes: int
+  splits: tuple[str, ...]
+  train: bool
+
+  @property
+  def lengths(self) -> dict[str, int]:
+    """Longest inputs and targets, as SeqIO's `sequence_length`."""
+    return {"inputs": self.input_length, "targets": self.target_length}
+
+  def to_json(self) -> dict[str, Any]:
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_json(cls, values: Mapping[str, Any]) -> "Request":
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedTask:
+  """A task of a mixture whose tokens are on disk.
+
+  Attributes:
+    name: the task's name in SeqIO's registry.
+    rate: its mixing rate.
+    passes: directories of its training stores; epoch e of the task reads
+      `passes[e % len(passes)]`. Empty where only evaluation was asked for.
+    splits: evaluation split -> directory of its store.
+  """
+
+  name: str
+  rate: float
+  passes: tuple[str, ...]
+  splits: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedMixture:
+  """A mixture whose tokens are on disk.
+
+  Attributes:
+    name: the mixture's (or single task's) name.
+    tasks: its tasks, sorted by name.
+    fingerprint: names all that shaped the training tokens.
+  """
+
+  name: str
+  tasks: tuple[PreparedTask, ...]
+  fingerprint: str
+
+  def to_json(self) -> dict[str, Any]:
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_json(cls, values: Mapping[str, Any]) -> "PreparedMixture":
+    tasks = tuple(
+      PreparedTask(t["name"], t["rate"], tuple(t["passes"]), dict(t["splits"]))
+      for t in values["tasks"]
+    )
+    return cls(values["name"], tasks, values["fingerprint"])
+
+
+def path(store_dir: str | os.PathLike, request: Request) -> pathlib.Path:
+  """Returns where the index for a request lies under the folder of all stores."""
+  name = fingerprint.digest(dataclasses.asdict(request), os.getcwd())
+  return pathlib.Path(store_dir) / "prepared" / f"{name}.json"
+
+
+def dependencies(data_files: Iterable[pathlib.Path]) -> dict[str, Any]:
+  """Returns what a prepared mixture depends on, as it is now.
+
+  Args:
+    data_files: the files its rows were read from; a file that appears beside
+      them may be a new split, so their folders count too.
+  """
+  files = sorted({os.path.abspath(f) for f in data_files})
+  folders = sorted({os.path.dirname(f) for f in files})
+  return {
+    "versions": fingerprint.versions(),
+    "code": {f: fingerprint.file_digest(f) for f in fingerprint.own_code_files()},
+    "data": {f: _stamp(f) for f in files},
+    "folders": {folder: sorted(os.listdir(folder)) for folder in folders},
+  }
+
+
+def save(
+  file: pathlib.Path, mixture: PreparedMixture, depends: Mapping[str, Any]
+) -> None:
+  """Writes an index; it appears complete or not at all."""
+  try:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as f:
+      json.dump({"mixture": mixture.to_json(), "depends": depends}, f)
+    os.replace(f.name, file)
+  except OSError as e:
+    raise errors.UserError(
+      f"cannot write {file}: {e.strerror}. Free space there, or name another place"
+      " with --store_dir."
+    ) from e
+
+
+def load(file: pathlib.Path) -> PreparedMixture | None:
+  """Returns the prepared mixture of an index, or None where it must be made anew."""
+  try:
+    index = json.loads(file.read_text())
+  except (OSError, ValueError):
+    return None
+  depends = index["depends"]
+  mixture = PreparedMixture.from_json(index["mixture"])
+  stores = [s for t in mixture.tasks for s in (*t.passes, *t.splits.values())]
+  try:
+    unchanged = (
+      depends["versions"] == fingerprint.versions()
+      and all(fingerprint.file_digest(f) == d for f, d in depends["code"].items())
+      and all(_stamp(f) == stamp for f, stamp in depends["data"].items())
+      and all(sorted(os.listdir(d)) == names for d, names in depends["folders"].items())
+      and all(os.path.isdir(store) for store in stores)
+    )
+  except OSError:
+    return None
+  return mixture if unchanged else None
+
+
+def _stamp(file: str) -> list[int]:
+  stat = os.stat(file)
+  return [stat.st_size, stat.st_mtime_ns]

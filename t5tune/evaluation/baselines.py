@@ -1,0 +1,103 @@
+"""What scores mean: the answers of something that has learnt nothing."""
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from t5tune.data import token_store, vocabularies
+from t5tune.evaluation import scoring
+
+_POOL = 300  # training targets considered as a constant answer
+_FINALISTS = 6  # of these, how many are scored with the task's own metrics
+
+
+def unigram_loss(
+  train_counts: Mapping[str, int], targets: Sequence[np.ndarray], vocab_size: int
+) -> float:
+  """Returns the loss of a unigram model of the training targets.
+
+  Args:
+    train_counts: token id (as text) -> its count among the training targets.
+    targets: int32 target tokens of each evaluation row.
+    vocab_size: ids of the vocabulary; each is counted once more (Laplace).
+
+  Returns:
+    Mean negative log likelihood of a target token, in nats.
+  """
+  counts = np.ones(vocab_size)
+  for token, count in train_counts.items():
+    counts[int(token)] += count
+  log_probs = np.log(counts / counts.sum())
+  return float(-np.mean(log_probs[np.concatenate(targets)]))
+
+
+def best_constant(
+  scorer: scoring.Scorer,
+  task: str,
+  rows: Sequence[dict],
+  references: Sequence[Any],
+  train: token_store.TokenStore,
+  tokenizer: vocabularies.Tokenizer,
+) -> tuple[str, dict[str, float]]:
+  """Returns the training target that scores best as the answer to every row.
+
+  Targets are ranked by the overlap of their words with the references; the best
+  few, and the most frequent target, are scored with the task's own metrics.
+
+  Args:
+    scorer: the scorer.
+    task: the task's name.
+    rows: the evaluation rows.
+    references: their references.
+    train: the task's training store.
+    tokenizer: decodes its targets.
+
+  Returns:
+    The answer and its scores.
+  """
+  spread = np.unique(np.linspace(0, len(train) - 1, _POOL).round().astype(int))
+  pool = collections.Counter(tokenizer.decode(t) for _, t in train.read(spread))
+  bags = [collections.Counter(r["targets_pretokenized"].split()) for r in rows]
+
+  def overlap(answer: str) -> float:
+    words = collections.Counter(answer.split())
+    return sum(
+      2 * (words & bag).total() / max((words.total() + bag.total()), 1) for bag in bags
+    )
+
+  finalists = sorted(pool, key=overlap, reverse=True)[:_FINALISTS]
+  finalists += [answer for answer, _ in pool.most_common(2)]
+  best = None
+  for answer in dict.fromkeys(finalists):
+    scores = scorer.score(task, rows, references, [answer] * len(rows))
+    if best is None or _headline(scores) > _headline(best[1]):
+      best = answer, scores
+  return best
+
+
+def shuffled(
+  scorer: scoring.Scorer,
+  task: str,
+  rows: Sequence[dict],
+  references: Sequence[Any],
+  predictions: Sequence[str],
+) -> dict[str, float]:
+  """Scores each prediction as the answer to another row: the inputs, shuffled.
+
+  Args:
+    scorer: the scorer.
+    task: the task's name.
+    rows: the evaluation rows.
+    references: their references.
+    predictions: the prediction for each row.
+  """
+  order = np.random.default_rng(0).permutation(len(rows))
+  other = np.empty_like(order)
+  other[order] = np.roll(order, 1)  # one cycle: no row keeps its own
+  return scorer.score(task, rows, references, [predictions[i] for i in other])
+
+
+def _headline(scores: Mapping[str, float]) -> float:
+  return next(iter(scores.values()))

@@ -1,0 +1,91 @@
+"""Scores saved checkpoints; never trains. Behind `eval` and `train --eval_only`."""
+
+from typing import Any
+
+import jax
+
+from t5tune import errors, partitioning
+from t5tune.data import build, index, vocabularies
+from t5tune.evaluation import evaluator, results, scoring
+from t5tune.models import t5
+from t5tune.training import checkpoints, run_log
+from t5tune.training import workdir as run_directory
+from t5tune.training.train_state import Model
+
+
+def chosen_steps(saved: checkpoints.Checkpoints, which: str) -> list[int]:
+  """Returns the steps that a `--checkpoint` flag means.
+
+  Args:
+    saved: the checkpoints of a work directory.
+    which: 'latest', 'best', 'all' or a step.
+
+  Raises:
+    UserError: there is no such checkpoint.
+  """
+  steps = saved.steps()
+  if not steps:
+    raise errors.UserError("--workdir holds no checkpoint yet; train first.")
+  if which == "all":
+    return steps
+  if which == "best" and saved.best() is None:
+    raise errors.UserError(
+      "--checkpoint=best: no checkpoint was scored during training (EVAL_STEPS = 0);"
+      f" there is: {', '.join(map(str, steps))}."
+    )
+  if which in ("latest", "best"):
+    return [saved.latest() if which == "latest" else saved.best()]
+  if not which.isdigit() or int(which) not in steps:
+    raise errors.UserError(
+      f"--checkpoint={which}: give latest, best, all or one of the steps saved:"
+      f" {', '.join(map(str, steps))}."
+    )
+  return [int(which)]
+
+
+def score_checkpoints(run: Any, flags: Any) -> None:
+  """Evaluates checkpoints on the test split, saves and prints their scores.
+
+  Args:
+    run: the settings (`t5tune.run.Run`).
+    flags: the command line: `workdir`, `checkpoint`, `data_dir`, `store_dir`.
+
+  Raises:
+    UserError: there is no such checkpoint, or it does not fit the settings.
+  """
+  console, workdir = run_log.console(), flags.workdir
+  tokenizer = vocabularies.Tokenizer(run.vocabulary_path())
+  run_directory.check_model(workdir, run.identity(tokenizer.sha256, ""))
+  saved = checkpoints.Checkpoints(workdir / "checkpoints", read_only=True)
+  steps = chosen_steps(saved, flags.checkpoint)
+
+  # The training tokens, where they are at hand, give the baselines.
+  request = run.request(flags.data_dir, train=True)
+  if index.load(index.path(flags.store_dir, request)) is None:
+    request = run.request(flags.data_dir, train=False)
+  mixture = build.ensure(request, flags.store_dir)
+
+  mesh = partitioning.make_mesh(run.mesh)
+  model = Model(t5.pad_vocab_size(run.model, tokenizer.size))
+  config = evaluator.EvalConfig(
+    run.eval_batch_size, run.input_length, run.target_length
+  )
+  scorer = scoring.Scorer(request)
+  evaluate = evaluator.Evaluator(model, mesh, config, mixture, tokenizer, scorer)
+  with jax.set_mesh(mesh), run_log.Progress(console, 0, len(steps)) as progress:
+    for step in steps:
+      scored = evaluate.evaluate(
+        saved.restore_params(step, model.abstract_params(mesh)),
+        run.test_split,
+        run.eval_split,
+        run.test_examples,
+        full=True,
+        progress=progress.evaluating,
+      )
+      results.save(workdir, step, run.test_split, scored)
+      after = results.load_scores(workdir, run.test_split, step)
+      before = results.load_scores(workdir, run.test_split, 0) if step else None
+      results.print_losses(console, after, before)
+      results.print_scores(console, f"Scores at step {step:,}", after, before)
+  places = f"{workdir}/scores, {workdir}/predictions"
+  console.print(f"scores and predictions: {places}", highlight=False, soft_wrap=True)

@@ -1,0 +1,276 @@
+"""The evaluator: decodes every task of a mixture, scores it, and takes its loss."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from t5tune import errors, partitioning
+from t5tune.data import index, packing, token_store, vocabularies
+from t5tune.evaluation import baselines, scoring
+from t5tune.models import decoding
+from t5tune.training import train_step
+from t5tune.training.train_state import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskResult:
+  """The evaluation of a task.
+
+  Attributes:
+    task: the task's name.
+    split: the split whose rows were used.
+    scores: metric -> value; the first is the headline.
+    loss: mean negative log likelihood of a target token, in nats.
+    shuffled_loss: the same with the inputs of other rows.
+    unigram_loss: the loss of a unigram model of the training targets, or None.
+    constant: scores of the best constant answer, or None.
+    constant_answer: that answer, or None.
+    shuffled: scores of the predictions for other rows' inputs, or None.
+    mean_length: mean length of the predictions, in tokens.
+    at_cap: share of predictions cut at the decode length, 0 to 1.
+    rows: the rows' features, with `prediction` and `references` added.
+  """
+
+  task: str
+  split: str
+  scores: dict[str, float]
+  loss: float
+  shuffled_loss: float
+  unigram_loss: float | None
+  constant: dict[str, float] | None
+  constant_answer: str | None
+  shuffled: dict[str, float] | None
+  mean_length: float
+  at_cap: float
+  rows: list[dict[str, Any]]
+
+  @property
+  def headline(self) -> tuple[str, float]:
+    """Name and value of the task's headline score."""
+    return next(iter(self.scores.items()))
+
+  def summary(self) -> dict[str, Any]:
+    """All but the rows, as JSON values."""
+    values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    return {**values, "rows": len(self.rows)}
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+  """How to evaluate.
+
+  Attributes:
+    batch_size: rows decoded together.
+    input_length: longest input.
+    target_length: longest target, and most tokens decoded.
+  """
+
+  batch_size: int
+  input_length: int
+  target_length: int
+
+
+class Evaluator:
+  """Evaluates parameters on the tasks of a prepared mixture."""
+
+  def __init__(
+    self,
+    model: Model,
+    mesh: Mesh,
+    config: EvalConfig,
+    mixture: index.PreparedMixture,
+    tokenizer: vocabularies.Tokenizer,
+    scorer: scoring.Scorer,
+  ):
+    self._mesh, self._config, self._mixture = mesh, config, mixture
+    self._tokenizer, self._scorer = tokenizer, scorer
+    replicated = partitioning.replicated(mesh)
+
+    def decode(params, tokens, segment_ids):
+      return decoding.greedy(
+        model.merge(params), tokens, segment_ids, config.target_length
+      )
+
+    def loss(params, batch):
+      return train_step.batch_loss(model, params, batch, None, 0.0)
+
+    # One program for each input length; the tasks share them.
+    self._decode = jax.jit(decode, out_shardings=replicated)
+    self._loss = jax.jit(loss, out_shardings=replicated)
+
+  def evaluate(
+    self,
+    params: Any,
+    split: str,
+    fallback: str | None = None,
+    max_examples: int | None = None,
+    full: bool = False,
+    progress: Callable[[str, int, int], None] = lambda task, done, total: None,
+  ) -> list[TaskResult]:
+    """Evaluates every task that has the split.
+
+    Args:
+      params: the model's parameters.
+      split: the split to read.
+      fallback: the split for tasks that lack the first.
+      max_examples: rows of a task, spread evenly over the split; None for all.
+      full: whether to score each row, the best constant answer and shuffled
+        inputs, too.
+      progress: told of the task, its rows done and their number.
+
+    Returns:
+      A result for each task that has one of the splits.
+
+    Raises:
+      UserError: no task has one of them.
+    """
+    results = []
+    for task in self._mixture.tasks:
+      used = next((s for s in (split, fallback) if s in task.splits), None)
+      if used is None:
+        continue
+      report = functools.partial(progress, task.name)
+      results.append(
+        self._evaluate_task(params, task, used, max_examples, full, report)
+      )
+    if not results:
+      splits = sorted({s for t in self._mixture.tasks for s in t.splits})
+      raise errors.UserError(
+        f"no task of {self._mixture.name!r} has a split {split!r}"
+        f"{f' or {fallback!r}' if fallback else ''}; there is: {', '.join(splits)}."
+        " Set EVAL_SPLIT and TEST_SPLIT."
+      )
+    return results
+
+  def _evaluate_task(self, params, task, split, max_examples, full, progress):
+    store = token_store.TokenStore(task.splits[split])
+    count = min(len(store), max_examples or len(store))
+    chosen = np.linspace(0, len(store) - 1, count).round().astype(int)
+    examples = store.read(chosen)
+    rows = [dict(store.rows[i]) for i in chosen]
+    outputs, sums = [None] * count, np.zeros(3)
+    done = 0
+    for members, length in self._batches(examples):
+      decoded, batch_sums = self._run(params, [examples[i] for i in members], length)
+      sums += batch_sums
+      for i, tokens in zip(members, decoded, strict=False):
+        outputs[i] = tokens
+      done += len(members)
+      progress(done, count)
+    predictions = [self._tokenizer.decode(tokens) for tokens in outputs]
+    references = self._scorer.references(task.name, rows)
+    score = functools.partial(self._scorer.score, task.name, rows, references)
+    lengths = [_length(tokens) for tokens in outputs]
+    extra = {}
+    if full:
+      extra = self._baselines(task, rows, references, predictions, examples)
+    for row, prediction, reference in zip(rows, predictions, references, strict=True):
+      row |= {"prediction": prediction, "references": _as_list(reference)}
+      if full:
+        row["scores"] = self._scorer.score(task.name, [row], [reference], [prediction])
+    return TaskResult(
+      task=task.name,
+      split=split,
+      scores=score(predictions),
+      loss=float(sums[0] / sums[2]),
+      shuffled_loss=float(sums[1] / sums[2]),
+      unigram_loss=extra.get("unigram_loss"),
+      constant=extra.get("constant"),
+      constant_answer=extra.get("constant_answer"),
+      shuffled=extra.get("shuffled"),
+      mean_length=float(np.mean(lengths)),
+      at_cap=float(np.mean([decoding.EOS_ID not in tokens for tokens in outputs])),
+      rows=rows,
+    )
+
+  def _baselines(self, task, rows, references, predictions, examples):
+    extra = {
+      "shuffled": baselines.shuffled(
+        self._scorer, task.name, rows, references, predictions
+      )
+    }
+    if task.passes:
+      train = token_store.TokenStore(task.passes[0])
+      extra["unigram_loss"] = baselines.unigram_loss(
+        train.manifest["target_token_counts"],
+        [targets for _, targets in examples],
+        self._tokenizer.size,
+      )
+      extra["constant_answer"], extra["constant"] = baselines.best_constant(
+        self._scorer, task.name, rows, references, train, self._tokenizer
+      )
+    return extra
+
+  def _batches(self, examples: Sequence) -> Iterator[tuple[list[int], int]]:
+    """Yields batches of similar input length, each with the length to pad to."""
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
+    full = self._config.input_length
+    buckets = [n for n in (full // 4, full // 2) if n >= 32] + [full]
+    for start in range(0, len(order), self._config.batch_size):
+      members = order[start : start + self._config.batch_size]
+      longest = len(examples[members[-1]][0])
+      yield members, next(n for n in buckets if n >= longest)
+
+  def _run(self, params, examples, length: int):
+    """Decodes a batch; returns tokens (b, t) and sums of loss, shuffled loss, tokens."""
+    lengths = (length, self._config.target_length)
+    empty = (np.zeros(0, np.int32), np.zeros(0, np.int32))
+    padding = [empty] * (self._config.batch_size - len(examples))
+    batch = self._put(packing.to_batch([[e] for e in (*examples, *padding)], lengths))
+    decoded = self._decode(
+      params, batch["encoder_input_tokens"], batch["encoder_segment_ids"]
+    )
+    inputs = [inputs for inputs, _ in examples]
+    others = zip(inputs[1:] + inputs[:1], [t for _, t in examples], strict=True)
+    shuffled = self._put(packing.to_batch([[e] for e in (*others, *padding)], lengths))
+    sums = jax.device_get([self._loss(params, b) for b in (batch, shuffled)])
+    tokens = jax.device_get(decoded)[: len(examples)]
+    return tokens, np.asarray([sums[0].nll, sums[1].nll, sums[0].tokens], float)
+
+  def _put(self, batch):
+    def put(x):
+      sharding = partitioning.sharding(self._mesh, ("batch", "length"), x.shape)
+      return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
+
+    return jax.tree.map(put, batch)
+
+
+def average_score(results: Sequence[TaskResult]) -> float:
+  """Returns the mean of the tasks' headline scores."""
+  return float(np.mean([result.headline[1] for result in results]))
+
+
+def chosen_score(results: Sequence[TaskResult], best_metric: str) -> float:
+  """Returns the score that ranks checkpoints.
+
+  Args:
+    results: an evaluation.
+    best_metric: 'average', or 'task/metric'.
+
+  Raises:
+    UserError: there is no such task or metric.
+  """
+  if best_metric == "average":
+    return average_score(results)
+  scores = {f"{r.task}/{k}": v for r in results for k, v in r.scores.items()}
+  if best_metric not in scores:
+    raise errors.UserError(
+      f"BEST_METRIC = {best_metric!r} was not measured."
+      f"{errors.did_you_mean(best_metric, scores)} There is: 'average',"
+      f" {', '.join(map(repr, scores))}."
+    )
+  return scores[best_metric]
+
+
+def _length(tokens: np.ndarray) -> int:
+  ends = np.flatnonzero(tokens == decoding.EOS_ID)
+  return int(ends[0]) + 1 if len(ends) else len(tokens)
+
+
+def _as_list(reference: Any) -> list:
+  return list(reference) if isinstance(reference, (list, tuple)) else [reference]

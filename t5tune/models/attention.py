@@ -1,0 +1,116 @@
+"""Attention with T5's relative position bias and masks from segment ids.
+
+All attention of the model goes through `dot_product_attention`.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn import initializers
+
+from t5tune import partitioning
+from t5tune.models import layers
+
+# T5X's value: large, yet finite, so that a fully masked row gives no NaN.
+_MASKED = -1e10
+
+
+def segment_mask(
+  query_segment_ids: jax.Array, key_segment_ids: jax.Array, causal: bool = False
+) -> jax.Array:
+  """Returns which keys each query may see.
+
+  Args:
+    query_segment_ids: int32 (b, t); 0 marks padding, 1, 2, ... the examples
+      packed into a row.
+    key_segment_ids: int32 (b, s).
+    causal: whether keys after the query are hidden (then t == s).
+
+  Returns:
+    bool (b, 1, t, s).
+  """
+  query, key = query_segment_ids[:, :, None], key_segment_ids[:, None, :]
+  mask = (query == key) & (query > 0)
+  if causal:
+    mask &= jnp.tril(jnp.ones(mask.shape[1:], bool))
+  return mask[:, None]
+
+
+def dot_product_attention(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  bias: jax.Array | None,
+  mask: jax.Array,
+  dropout_rate: float = 0.0,
+  dropout_key: jax.Array | None = None,
+) -> jax.Array:
+  """Attends without scaling (T5 folds 1/sqrt(k) into the query's initialiser).
+
+  Args:
+    query: (b, t, h, k).
+    key: (b, s, h, k).
+    value: (b, s, h, k).
+    bias: float32, broadcastable to (b, h, t, s), or None.
+    mask: bool, broadcastable to (b, h, t, s); False hides a key.
+    dropout_rate: share of attention weights dropped.
+    dropout_key: PRNG key, or None for no dropout. One mask serves all query
+      positions, as in T5X.
+
+  Returns:
+    (b, t, h, k) in the dtype of `query`; scores and softmax are float32.
+  """
+  scores = jnp.einsum("bthk,bshk->bhts", query, key, preferred_element_type=jnp.float32)
+  if bias is not None:
+    scores += bias
+  scores = jnp.where(mask, scores, _MASKED)
+  weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
+  weights = layers.dropout(weights, dropout_rate, dropout_key, broadcast_axis=-2)
+  return jnp.einsum("bhts,bshk->bthk", weights, value)
+
+
+class Attention(nnx.Module):
+  """Multi-head attention with merged heads×kv kernels and no biases."""
+
+  def __init__(self, config, rngs: nnx.Rngs):
+    self.num_heads, self.head_dim = config.num_heads, config.head_dim
+    self.dropout_rate = config.dropout_rate
+    joined_kv = config.num_heads * config.head_dim
+    kernel_init = initializers.variance_scaling(1.0, "fan_in", "normal")
+
+    def query_init(key, shape, dtype):
+      return kernel_init(key, shape, dtype) / config.head_dim**0.5
+
+    def dense(shape, axes, init):
+      return layers.Dense(shape, axes, init, config.jax_dtype, rngs)
+
+    into, axes = (config.emb_dim, joined_kv), ("embed", "joined_kv")
+    self.query = dense(into, axes, query_init)
+    self.key = dense(into, axes, kernel_init)
+    self.value = dense(into, axes, kernel_init)
+    self.out = dense(into[::-1], axes[::-1], kernel_init)
+
+  def project_query(self, x: jax.Array) -> jax.Array:
+    """Projects (b, t, d) to queries (b, t, h, k)."""
+    return self._split_heads(self.query(x))
+
+  def project_key_value(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Projects (b, s, d) to keys and values, each (b, s, h, k)."""
+    return self._split_heads(self.key(x)), self._split_heads(self.value(x))
+
+  def attend(self, query, key, value, bias, mask, dropout_key=None) -> jax.Array:
+    """Attends with given projections and projects back to (b, t, d)."""
+    x = dot_product_attention(
+      query, key, value, bias, mask, self.dropout_rate, dropout_key
+    )
+    return self.out(x.reshape(*x.shape[:-2], -1))
+
+  def __call__(self, queries, keys, bias, mask, dropout_key=None) -> jax.Array:
+    """Attends from (b, t, d) over (b, s, d); returns (b, t, d)."""
+    key, value = self.project_key_value(keys)
+    query = self.project_query(queries)
+    return self.attend(query, key, value, bias, mask, dropout_key)
+
+  def _split_heads(self, x: jax.Array) -> jax.Array:
+    x = x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
+    return partitioning.constrain(x, "batch", "length", "heads", "kv")

@@ -1,0 +1,59 @@
+"""Greedy decoding with a key-value cache."""
+
+import jax
+import jax.numpy as jnp
+
+from t5tune.models import t5
+
+PAD_ID = 0  # also the decoder's first token
+EOS_ID = 1
+
+
+def greedy(
+  model: t5.T5,
+  encoder_input_tokens: jax.Array,
+  encoder_segment_ids: jax.Array,
+  max_length: int,
+) -> jax.Array:
+  """Decodes the most likely token at every step.
+
+  Cross-attention keys and values are computed once; the loop ends when every row
+  has ended.
+
+  Args:
+    model: the model.
+    encoder_input_tokens: int32 (b, s).
+    encoder_segment_ids: int32 (b, s), 1 at tokens and 0 at padding. A row without
+      tokens (batch padding) counts as ended from the start.
+    max_length: most tokens to decode, the end of sequence included.
+
+  Returns:
+    int32 (b, max_length): tokens up to and including the end of sequence, then 0.
+    A row without an end of sequence met `max_length`.
+  """
+  batch = encoder_input_tokens.shape[0]
+  encoded = model.encode(encoder_input_tokens, encoder_segment_ids)
+  cross_key_value = model.decoder.project_encoded(encoded)
+
+  def running(state):
+    position, _, _, _, ended = state
+    return (position < max_length) & ~jnp.all(ended)
+
+  def step(state):
+    position, tokens, outputs, cache, ended = state
+    logits, cache = model.decode_step(
+      tokens, cache, cross_key_value, position, encoder_segment_ids
+    )
+    tokens = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    tokens = jnp.where(ended, PAD_ID, tokens)
+    outputs = jax.lax.dynamic_update_slice(outputs, tokens[:, None], (0, position))
+    return position + 1, tokens, outputs, cache, ended | (tokens == EOS_ID)
+
+  start = (
+    jnp.zeros((), jnp.int32),
+    jnp.full((batch,), PAD_ID, jnp.int32),
+    jnp.full((batch, max_length), PAD_ID, jnp.int32),
+    model.init_cache(batch, max_length),
+    jnp.all(encoder_segment_ids == 0, axis=1),
+  )
+  return jax.lax.while_loop(running, step, start)[2]

@@ -1,0 +1,194 @@
+"""The parts of a T5 layer: norm, embedding, MLP, dropout, relative positions.
+
+Parameter names and initialisers follow T5X's minimal T5 (`examples/t5/layers.py`)
+so that conversion is one table. Letters in shapes: b batch, t target (query)
+positions, s source (key) positions, d emb_dim, h heads, k head_dim, f mlp_dim,
+v vocab, r relative buckets, l layers.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn import initializers
+
+from t5tune import partitioning
+
+_ACTIVATIONS = {
+  # T5 1.1 and FLAN use the tanh approximation ("gelu_new" in Hugging Face).
+  "gelu": lambda x: jax.nn.gelu(x, approximate=True),
+  "relu": jax.nn.relu,
+  "linear": lambda x: x,
+}
+
+
+def param(key, initializer, shape, logical_axes) -> nnx.Param:
+  """Returns a float32 parameter that knows its logical axes."""
+  return nnx.Param(initializer(key, shape, jnp.float32), logical_axes=logical_axes)
+
+
+def dropout(
+  x: jax.Array, rate: float, key: jax.Array | None, broadcast_axis: int | None = None
+) -> jax.Array:
+  """Zeroes a share `rate` of `x` and scales the rest by 1 / (1 - rate).
+
+  Args:
+    x: activations of any shape.
+    rate: the share to drop.
+    key: a PRNG key, or None for no dropout (evaluation).
+    broadcast_axis: an axis along which one mask is shared. T5 shares masks over
+      the length, as in T5X (`broadcast_dims=(-2,)`): fewer random bits, too.
+
+  Returns:
+    An array like `x`.
+  """
+  if key is None or rate == 0.0:
+    return x
+  shape = list(x.shape)
+  if broadcast_axis is not None:
+    shape[broadcast_axis] = 1
+  keep = jax.random.bernoulli(key, 1.0 - rate, tuple(shape))
+  return x * (keep / (1.0 - rate)).astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+  """T5's layer norm: root mean square in float32, a scale, no mean, no bias."""
+
+  def __init__(self, emb_dim: int, dtype, rngs: nnx.Rngs):
+    self.dtype = dtype
+    self.scale = param(rngs.params(), initializers.ones, (emb_dim,), ("embed",))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = x.astype(jnp.float32)
+    mean_square = jnp.mean(jax.lax.square(x), axis=-1, keepdims=True)
+    x = x * jax.lax.rsqrt(mean_square + 1e-6)
+    return (x * self.scale[...]).astype(self.dtype)
+
+
+class Dense(nnx.Module):
+  """A matrix multiplication without bias: (..., in) -> (..., out)."""
+
+  def __init__(self, shape, logical_axes, initializer, dtype, rngs: nnx.Rngs):
+    self.dtype = dtype
+    self.kernel = param(rngs.params(), initializer, shape, logical_axes)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return x.astype(self.dtype) @ self.kernel[...].astype(self.dtype)
+
+
+class Embed(nnx.Module):
+  """The token embedding, shared by encoder and decoder."""
+
+  def __init__(self, vocab_size: int, emb_dim: int, dtype, rngs: nnx.Rngs):
+    self.dtype = dtype
+    self.embedding = param(
+      rngs.params(),
+      initializers.normal(1.0),
+      (vocab_size, emb_dim),
+      ("vocab", "embed"),
+    )
+
+  def __call__(self, tokens: jax.Array) -> jax.Array:
+    """Looks up int32 tokens (b, t); returns (b, t, d)."""
+    # Gathered over `fsdp` before the lookup: a table split along its width
+    # would have every device look up every row of the batch.
+    table = self.embedding[...].astype(self.dtype)
+    table = partitioning.constrain(table, "vocab", None)
+    return partitioning.constrain(table[tokens], "batch", "length", "embed")
+
+  def attend(self, x: jax.Array) -> jax.Array:
+    """Multiplies (b, t, d) by the embedding's transpose; returns (b, t, v)."""
+    return jnp.einsum("btd,vd->btv", x, self.embedding[...].astype(self.dtype))
+
+
+class MlpBlock(nnx.Module):
+  """T5's feed-forward block, gated where there are two activations.
+
+  One activation gives T5 1.0's `wi`, `wo`; two give T5 1.1's `wi_0`, `wi_1`, `wo`.
+  """
+
+  def __init__(self, config, rngs: nnx.Rngs):
+    self.activations = tuple(config.mlp_activations)
+    self.dropout_rate = config.dropout_rate
+    kernel_init = initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+    shape = (config.emb_dim, config.mlp_dim)
+    for name in self._input_names():
+      dense = Dense(shape, ("embed", "mlp"), kernel_init, config.jax_dtype, rngs)
+      setattr(self, name, dense)
+    self.wo = Dense(shape[::-1], ("mlp", "embed"), kernel_init, config.jax_dtype, rngs)
+
+  def _input_names(self):
+    count = len(self.activations)
+    return ["wi"] if count == 1 else [f"wi_{i}" for i in range(count)]
+
+  def __call__(self, x: jax.Array, dropout_key: jax.Array | None) -> jax.Array:
+    """Maps (b, t, d) to (b, t, d)."""
+    hidden = 1.0
+    for name, activation in zip(self._input_names(), self.activations, strict=True):
+      hidden = hidden * _ACTIVATIONS[activation](getattr(self, name)(x))  # (b, t, f)
+    hidden = dropout(hidden, self.dropout_rate, dropout_key, broadcast_axis=-2)
+    return self.wo(hidden)
+
+
+def relative_position_bucket(
+  relative_position: jax.Array,
+  bidirectional: bool,
+  num_buckets: int = 32,
+  max_distance: int = 128,
+) -> jax.Array:
+  """Maps key position minus query position to a bucket.
+
+  Half of the buckets are for exact small distances, the other half for
+  logarithmically larger ones up to `max_distance`, as in T5X's and Hugging
+  Face's `_relative_position_bucket`.
+
+  Args:
+    relative_position: int32 array of any shape, source minus target position.
+    bidirectional: whether keys may follow the query (encoder) or not (decoder).
+    num_buckets: number of buckets.
+    max_distance: distances from here on share the last bucket.
+
+  Returns:
+    int32 buckets in [0, num_buckets), of the same shape.
+  """
+  bucket = jnp.zeros_like(relative_position)
+  if bidirectional:
+    num_buckets //= 2
+    bucket += (relative_position > 0).astype(jnp.int32) * num_buckets
+    distance = jnp.abs(relative_position)
+  else:
+    distance = -jnp.minimum(relative_position, 0)
+  max_exact = num_buckets // 2
+  # The epsilon keeps log away from zero; T5X adds the same one.
+  log_ratio = jnp.log(
+    distance.astype(jnp.float32) / max_exact + jnp.finfo(jnp.float32).eps
+  ) / math.log(max_distance / max_exact)
+  large = max_exact + (log_ratio * (num_buckets - max_exact)).astype(jnp.int32)
+  large = jnp.minimum(large, num_buckets - 1)
+  return bucket + jnp.where(distance < max_exact, distance, large)
+
+
+class RelativePositionBias(nnx.Module):
+  """Learned attention bias by relative position, shared by a stack's layers."""
+
+  def __init__(self, config, bidirectional: bool, rngs: nnx.Rngs):
+    self.bidirectional = bidirectional
+    self.num_buckets = config.relpos_buckets
+    self.max_distance = config.relpos_max_distance
+    self.rel_embedding = param(
+      rngs.params(),
+      initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+      (config.num_heads, config.relpos_buckets),
+      ("heads", "relpos_buckets"),
+    )
+
+  def __call__(self, query_positions: jax.Array, key_positions: jax.Array) -> jax.Array:
+    """Returns float32 biases (h, t, s) for int32 positions (t,) and (s,)."""
+    buckets = relative_position_bucket(
+      key_positions[None, :] - query_positions[:, None],
+      self.bidirectional,
+      self.num_buckets,
+      self.max_distance,
+    )
+    return self.rel_embedding[...][:, buckets]

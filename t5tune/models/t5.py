@@ -1,0 +1,352 @@
+"""The T5 encoder-decoder: T5 1.0, T5 1.1 and FLAN-T5 of any size.
+
+    encoder tokens -> Encoder -> (b, s, d) -> Decoder <- decoder tokens -> logits
+
+Layers of a stack are one module whose parameters have a leading `layers` axis;
+the stack is a scan over them (or, by `layer_loop`, the same scan unrolled).
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn import initializers
+
+from t5tune import partitioning
+from t5tune.models import attention, layers
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+  """The architecture of a T5.
+
+  Attributes:
+    emb_dim: width of the residual stream (Hugging Face: d_model).
+    num_heads: attention heads.
+    head_dim: width of a head (d_kv).
+    mlp_dim: width of the feed-forward block (d_ff).
+    num_encoder_layers: depth of the encoder.
+    num_decoder_layers: depth of the decoder.
+    vocab_size: rows of the embedding; None means the vocabulary's size, padded
+      to a multiple of 128 (T5's own 32,100 becomes 32,128 by the same rule).
+    mlp_activations: ('gelu', 'linear') for T5 1.1 and FLAN, ('relu',) for 1.0.
+    logits_via_embedding: whether the output shares the embedding (T5 1.0); then
+      logits are scaled by emb_dim**-0.5.
+    dropout_rate: share of activations dropped in training.
+    relpos_buckets: buckets of the relative position bias.
+    relpos_max_distance: distance from which all positions share a bucket.
+    dtype: computation dtype. Parameters, norms, softmax and loss are float32.
+    layer_loop: 'scan' compiles one layer for all, 'unroll' each layer, 'auto'
+      unrolls on the CPU, where a scan is slower, and scans elsewhere.
+    remat: whether to recompute activations in the backward pass ('full') or
+      keep them ('none').
+  """
+
+  emb_dim: int
+  num_heads: int
+  head_dim: int
+  mlp_dim: int
+  num_encoder_layers: int
+  num_decoder_layers: int
+  vocab_size: int | None = None
+  mlp_activations: tuple[str, ...] = ("gelu", "linear")
+  logits_via_embedding: bool = False
+  dropout_rate: float = 0.1
+  relpos_buckets: int = 32
+  relpos_max_distance: int = 128
+  dtype: Literal["float32", "bfloat16"] = "float32"
+  layer_loop: Literal["auto", "scan", "unroll"] = "auto"
+  remat: Literal["none", "full"] = "none"
+
+  @property
+  def jax_dtype(self):
+    return jnp.dtype(self.dtype)
+
+  @property
+  def unroll(self) -> bool:
+    if self.layer_loop == "auto":
+      return jax.default_backend() == "cpu"
+    return self.layer_loop == "unroll"
+
+
+class EncoderLayer(nnx.Module):
+  """Self-attention and MLP, each behind a norm and added to the stream."""
+
+  def __init__(self, config: T5Config, rngs: nnx.Rngs):
+    norm = (config.emb_dim, config.jax_dtype, rngs)
+    self.dropout_rate = config.dropout_rate
+    self.pre_attention_layer_norm = layers.LayerNorm(*norm)
+    self.attention = attention.Attention(config, rngs)
+    self.pre_mlp_layer_norm = layers.LayerNorm(*norm)
+    self.mlp = layers.MlpBlock(config, rngs)
+
+  def __call__(self, x, bias, mask, dropout_key):
+    """Maps (b, s, d) to (b, s, d); bias (h, s, s), mask (b, 1, s, s)."""
+    keys = _split(dropout_key, 4)
+    h = self.pre_attention_layer_norm(x)
+    h = self.attention(h, h, bias, mask, keys[0])
+    x = x + layers.dropout(h, self.dropout_rate, keys[1], broadcast_axis=-2)
+    h = self.mlp(self.pre_mlp_layer_norm(x), keys[2])
+    x = x + layers.dropout(h, self.dropout_rate, keys[3], broadcast_axis=-2)
+    return partitioning.constrain(x, "batch", "length", "embed")
+
+
+class DecoderLayer(nnx.Module):
+  """Causal self-attention, cross-attention and MLP."""
+
+  def __init__(self, config: T5Config, rngs: nnx.Rngs):
+    norm = (config.emb_dim, config.jax_dtype, rngs)
+    self.dropout_rate = config.dropout_rate
+    self.pre_self_attention_layer_norm = layers.LayerNorm(*norm)
+    self.self_attention = attention.Attention(config, rngs)
+    self.pre_cross_attention_layer_norm = layers.LayerNorm(*norm)
+    self.encoder_decoder_attention = attention.Attention(config, rngs)
+    self.pre_mlp_layer_norm = layers.LayerNorm(*norm)
+    self.mlp = layers.MlpBlock(config, rngs)
+
+  def __call__(self, x, encoded, bias, self_mask, cross_mask, dropout_key):
+    """Maps (b, t, d) to (b, t, d); `encoded` is (b, s, d)."""
+    keys = _split(dropout_key, 6)
+    h = self.pre_self_attention_layer_norm(x)
+    h = self.self_attention(h, h, bias, self_mask, keys[0])
+    x = x + layers.dropout(h, self.dropout_rate, keys[1], broadcast_axis=-2)
+    h = self.pre_cross_attention_layer_norm(x)
+    h = self.encoder_decoder_attention(h, encoded, None, cross_mask, keys[2])
+    x = x + layers.dropout(h, self.dropout_rate, keys[3], broadcast_axis=-2)
+    h = self.mlp(self.pre_mlp_layer_norm(x), keys[4])
+    x = x + layers.dropout(h, self.dropout_rate, keys[5], broadcast_axis=-2)
+    return partitioning.constrain(x, "batch", "length", "embed")
+
+  def step(self, x, cache, cross_key_value, position, bias, cross_mask):
+    """Decodes one position against the cache.
+
+    Args:
+      x: (b, 1, d), the stream at `position`.
+      cache: keys and values of the positions so far, each (b, t, h, k).
+      cross_key_value: projections of the encoder's output, each (b, s, h, k).
+      position: int32 scalar.
+      bias: (h, 1, t).
+      cross_mask: (b, 1, 1, s).
+
+    Returns:
+      (b, 1, d) and the cache with `position` filled in.
+    """
+    h = self.pre_self_attention_layer_norm(x)
+    key_value = self.self_attention.project_key_value(h)
+    cache = tuple(
+      jax.lax.dynamic_update_slice_in_dim(old, new, position, axis=1)
+      for old, new in zip(cache, key_value, strict=True)
+    )
+    so_far = jnp.arange(cache[0].shape[1]) <= position
+    query = self.self_attention.project_query(h)
+    x = x + self.self_attention.attend(query, *cache, bias, so_far)
+    h = self.pre_cross_attention_layer_norm(x)
+    query = self.encoder_decoder_attention.project_query(h)
+    x = x + self.encoder_decoder_attention.attend(
+      query, *cross_key_value, None, cross_mask
+    )
+    return x + self.mlp(self.pre_mlp_layer_norm(x), None), cache
+
+
+class Encoder(nnx.Module):
+  """The encoder stack."""
+
+  def __init__(self, config: T5Config, rngs: nnx.Rngs):
+    self.config = config
+    self.relpos_bias = layers.RelativePositionBias(config, True, rngs)
+    self.layers = _stack(EncoderLayer, config, config.num_encoder_layers, rngs)
+    self.encoder_norm = layers.LayerNorm(config.emb_dim, config.jax_dtype, rngs)
+
+  def __call__(self, x, segment_ids, dropout_key):
+    """Maps embedded tokens (b, s, d) to (b, s, d)."""
+    keys = _split(dropout_key, 3)
+    positions = jnp.arange(x.shape[1])
+    bias = self.relpos_bias(positions, positions)
+    mask = attention.segment_mask(segment_ids, segment_ids)
+    x = layers.dropout(x, self.config.dropout_rate, keys[0], broadcast_axis=-2)
+
+    def body(layer, x, key):
+      return layer(x, bias, mask, key)
+
+    x = _scan_layers(body, self.config, self.layers, x, keys[1])
+    return layers.dropout(self.encoder_norm(x), self.config.dropout_rate, keys[2])
+
+
+class Decoder(nnx.Module):
+  """The decoder stack, up to its final norm."""
+
+  def __init__(self, config: T5Config, rngs: nnx.Rngs):
+    self.config = config
+    self.relpos_bias = layers.RelativePositionBias(config, False, rngs)
+    self.layers = _stack(DecoderLayer, config, config.num_decoder_layers, rngs)
+    self.decoder_norm = layers.LayerNorm(config.emb_dim, config.jax_dtype, rngs)
+    if not config.logits_via_embedding:
+      self.logits_dense = layers.Dense(
+        (config.emb_dim, config.vocab_size),
+        ("embed", "vocab"),
+        initializers.variance_scaling(1.0, "fan_in", "truncated_normal"),
+        config.jax_dtype,
+        rngs,
+      )
+
+  def __call__(self, x, encoded, segment_ids, encoder_segment_ids, dropout_key):
+    """Maps embedded tokens (b, t, d) to (b, t, d), teacher forced."""
+    keys = _split(dropout_key, 3)
+    positions = jnp.arange(x.shape[1])
+    bias = self.relpos_bias(positions, positions)
+    self_mask = attention.segment_mask(segment_ids, segment_ids, causal=True)
+    cross_mask = attention.segment_mask(segment_ids, encoder_segment_ids)
+    x = layers.dropout(x, self.config.dropout_rate, keys[0], broadcast_axis=-2)
+
+    def body(layer, x, key):
+      return layer(x, encoded, bias, self_mask, cross_mask, key)
+
+    x = _scan_layers(body, self.config, self.layers, x, keys[1])
+    return layers.dropout(self.decoder_norm(x), self.config.dropout_rate, keys[2])
+
+  def project_encoded(self, encoded):
+    """Returns every layer's cross-attention keys and values, (l, b, s, h, k)."""
+    graphdef, params = nnx.split(self.layers)
+
+    def project(layer_params):
+      layer = nnx.merge(graphdef, layer_params)
+      return layer.encoder_decoder_attention.project_key_value(encoded)
+
+    return jax.lax.map(project, params)
+
+  def step(self, x, cache, cross_key_value, position, encoder_segment_ids):
+    """Decodes one position: (b, 1, d) to (b, 1, d) and the new cache."""
+    graphdef, params = nnx.split(self.layers)
+    length = cache[0].shape[2]
+    bias = self.relpos_bias(position[None], jnp.arange(length))
+    cross_mask = (encoder_segment_ids > 0)[:, None, None, :]
+
+    def body(x, layer_inputs):
+      layer_params, layer_cache, layer_cross = layer_inputs
+      layer = nnx.merge(graphdef, layer_params)
+      return layer.step(x, layer_cache, layer_cross, position, bias, cross_mask)
+
+    x, cache = jax.lax.scan(
+      body, x, (params, cache, cross_key_value), unroll=self.config.unroll
+    )
+    return self.decoder_norm(x), cache
+
+
+class T5(nnx.Module):
+  """T5: `encode`, `decode` (teacher forced) and the parts of cached decoding.
+
+  Tokens are int32, 0 is padding and, in the decoder, also the start. Segment
+  ids are int32, 0 at padding; an unpacked row has a single segment 1.
+  """
+
+  def __init__(self, config: T5Config, rngs: nnx.Rngs):
+    if config.vocab_size is None:
+      raise ValueError("vocab_size is not set; see pad_vocab_size")
+    self.config = config
+    self.token_embedder = layers.Embed(
+      config.vocab_size, config.emb_dim, config.jax_dtype, rngs
+    )
+    self.encoder = Encoder(config, rngs)
+    self.decoder = Decoder(config, rngs)
+
+  def __call__(
+    self,
+    encoder_input_tokens: jax.Array,
+    decoder_input_tokens: jax.Array,
+    encoder_segment_ids: jax.Array,
+    decoder_segment_ids: jax.Array,
+    dropout_key: jax.Array | None = None,
+  ) -> jax.Array:
+    """Returns float32 logits (b, t, v) of teacher-forced targets.
+
+    Args:
+      encoder_input_tokens: int32 (b, s).
+      decoder_input_tokens: int32 (b, t), the targets shifted right.
+      encoder_segment_ids: int32 (b, s).
+      decoder_segment_ids: int32 (b, t).
+      dropout_key: PRNG key for training, None for evaluation.
+    """
+    encoder_key, decoder_key = _split(dropout_key, 2)
+    encoded = self.encode(encoder_input_tokens, encoder_segment_ids, encoder_key)
+    x = self.token_embedder(decoder_input_tokens)
+    x = self.decoder(x, encoded, decoder_segment_ids, encoder_segment_ids, decoder_key)
+    return self.logits(x)
+
+  def encode(self, tokens, segment_ids, dropout_key=None) -> jax.Array:
+    """Encodes int32 tokens (b, s) to (b, s, d)."""
+    return self.encoder(self.token_embedder(tokens), segment_ids, dropout_key)
+
+  def logits(self, x: jax.Array) -> jax.Array:
+    """Maps the decoder's output (b, t, d) to float32 logits (b, t, v)."""
+    if self.config.logits_via_embedding:
+      logits = self.token_embedder.attend(x * self.config.emb_dim**-0.5)
+    else:
+      logits = self.decoder.logits_dense(x)
+    return partitioning.constrain(
+      logits.astype(jnp.float32), "batch", "length", "vocab"
+    )
+
+  def init_cache(self, batch: int, length: int) -> tuple[jax.Array, jax.Array]:
+    """Returns empty self-attention keys and values, each (l, b, t, h, k)."""
+    c = self.config
+    shape = (c.num_decoder_layers, batch, length, c.num_heads, c.head_dim)
+    return jnp.zeros(shape, c.jax_dtype), jnp.zeros(shape, c.jax_dtype)
+
+  def decode_step(self, tokens, cache, cross_key_value, position, encoder_segment_ids):
+    """Returns float32 logits (b, v) after int32 tokens (b,) and the new cache."""
+    x = self.token_embedder(tokens[:, None])
+    x, cache = self.decoder.step(
+      x, cache, cross_key_value, position, encoder_segment_ids
+    )
+    return self.logits(x)[:, 0], cache
+
+
+def pad_vocab_size(config: T5Config, vocabulary_size: int) -> T5Config:
+  """Returns `config` with its `vocab_size` filled in from the vocabulary.
+
+  Args:
+    config: an architecture; a `vocab_size` that is set is kept.
+    vocabulary_size: pieces and extra ids of the vocabulary.
+
+  Raises:
+    ValueError: the vocabulary has more ids than the embedding rows.
+  """
+  if config.vocab_size is None:
+    return dataclasses.replace(config, vocab_size=-(-vocabulary_size // 128) * 128)
+  if config.vocab_size < vocabulary_size:
+    raise ValueError(
+      f"T5Config.vocab_size = {config.vocab_size} is smaller than the vocabulary's"
+      f" {vocabulary_size} ids; set it to None to follow the vocabulary"
+    )
+  return config
+
+
+def _split(key: jax.Array | None, count: int):
+  return [None] * count if key is None else jax.random.split(key, count)
+
+
+def _stack(layer_class, config: T5Config, count: int, rngs: nnx.Rngs) -> nnx.Module:
+  """Returns `count` layers as one module with stacked parameters."""
+
+  @nnx.vmap(in_axes=0, out_axes=0)
+  def create(rngs):
+    return layer_class(config, rngs)
+
+  return create(rngs.fork(split=count))
+
+
+def _scan_layers(body, config: T5Config, stacked: nnx.Module, x, dropout_key):
+  """Applies `body(layer, x, key)` for each of the stacked layers in turn."""
+  graphdef, params = nnx.split(stacked)
+  count = jax.tree.leaves(params)[0].shape[0]
+  keys = None if dropout_key is None else jax.random.split(dropout_key, count)
+
+  def apply(x, layer_inputs):
+    layer_params, key = layer_inputs
+    return body(nnx.merge(graphdef, layer_params), x, key), None
+
+  if config.remat == "full":
+    apply = jax.checkpoint(apply, prevent_cse=config.unroll)
+  return jax.lax.scan(apply, x, (params, keys), unroll=config.unroll)[0]

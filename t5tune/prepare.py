@@ -1,0 +1,40 @@
+"""Builds token stores ahead of time: `python -m t5tune.prepare --gin_file=...`."""
+
+from collections.abc import Sequence
+
+from t5tune import command_line
+
+EXAMPLES = (
+  "python -m t5tune.prepare --gin_file=demo.gin",
+  "python -m t5tune.prepare --gin_file=dialogsum.gin --data_dir=DIR"
+  " --gin.VOCABULARY=spiece.model",
+  "python -m t5tune.prepare --gin_file=multitask.gin --data_dir=DIR --store_dir=DIR",
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Builds what the run that the flags describe would lack; returns the exit status."""
+  parser = command_line.parser(
+    "prepare",
+    "Writes the tokens that a training run with the same flags reads, so that it"
+    " starts at once.",
+    EXAMPLES,
+    flags=("gin_file", "data_dir", "store_dir"),
+    required=("gin_file",),
+  )
+  flags = parser.parse_args(arguments)
+
+  from t5tune import config, run
+  from t5tune.data import build
+
+  settings = config.load(flags.gin_file, flags.overrides).build(run.Run)
+  request = settings.request(flags.data_dir, train=True)
+  mixture = build.ensure(request, flags.store_dir)
+  for task in mixture.tasks:
+    print(f"{task.name}: {len(task.passes)} pass(es), splits {', '.join(task.splits)}")
+  print(f"stores: {flags.store_dir / 'stores'}")
+  return 0
+
+
+if __name__ == "__main__":
+  command_line.main(main)

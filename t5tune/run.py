@@ -1,0 +1,236 @@
+"""A run: every setting of a training or an evaluation, filled in by gin.
+
+The gin files of `gin/` bind these fields to the macros users set; the commands
+read them. Settings are checked here, once, before anything is done.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from t5tune import errors
+from t5tune.data import index, vocabularies
+from t5tune.models import t5
+from t5tune.training import optimizers, pretrained
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """The settings of a run; in brackets the macro that sets each.
+
+  Attributes:
+    mixture: a SeqIO mixture or task [MIXTURE].
+    init: where the initial weights come from: 'scratch', a Hugging Face id or
+      directory, or a T5X checkpoint [INIT].
+    model: the architecture.
+    optimizer: the optimiser and its schedule [LEARNING_RATE].
+    batch_size: rows of an update; packed rows, when packing [BATCH_SIZE].
+    input_length: longest input of an example, in tokens [INPUT_LENGTH].
+    target_length: longest target of an example; also the longest output that
+      evaluation decodes [TARGET_LENGTH].
+    vocabulary: a SentencePiece model: a path, or the name of one that ships
+      with t5tune; None for the one beside the initial weights [VOCABULARY].
+    task_modules: modules that register tasks and mixtures [TASK_MODULES].
+    train_steps: updates of the run [TRAIN_STEPS]; or else
+    train_epochs: passes over as many examples as the mixture's tasks hold
+      [TRAIN_EPOCHS].
+    pack: whether several examples share a row [PACK].
+    packed_lengths: input and target length of a packed row; None for
+      (input_length, target_length).
+    eval_split: split that is scored during training and chooses the best
+      checkpoint [EVAL_SPLIT].
+    test_split: split of the scores before and after; a task without it is
+      scored on `eval_split` [TEST_SPLIT].
+    eval_steps: updates between evaluations; 0 for none during training
+      [EVAL_STEPS].
+    eval_examples: rows of a task scored during training, spread evenly over
+      the split; None for all [EVAL_EXAMPLES].
+    test_examples: the same for the scores before and after [TEST_EXAMPLES].
+    eval_batch_size: rows decoded together.
+    eval_before: whether to score the initial weights.
+    checkpoint_steps: updates between checkpoints [CHECKPOINT_STEPS].
+    keep_checkpoints: latest checkpoints kept, beside the best.
+    best_metric: 'average' (of the tasks' headline scores) or 'task/metric';
+      the checkpoint that is best by it on `eval_split` is kept [BEST_METRIC].
+    log_steps: updates between lines of metrics.
+    seed: seed of initialisation, data order, templates and dropout [SEED].
+    mesh: devices along 'data', 'fsdp' and 'tensor'; -1 takes the rest [MESH].
+    microbatches: parts of a batch that are run one after the other.
+    z_loss: coefficient of the z-loss.
+    max_passes: most drawings of a task's templates that are kept on disk.
+    show_task: the task whose examples are shown at the end; None for the first.
+  """
+
+  mixture: str
+  init: str
+  model: t5.T5Config
+  optimizer: optimizers.OptimizerConfig
+  batch_size: int
+  input_length: int
+  target_length: int
+  vocabulary: str | None = None
+  task_modules: Sequence[str] = ("t5tune.tasks.mixtures",)
+  train_steps: int | None = None
+  train_epochs: float | None = None
+  pack: bool = True
+  packed_lengths: tuple[int, ...] | None = None
+  eval_split: str = "validation"
+  test_split: str = "test"
+  eval_steps: int = 0
+  eval_examples: int | None = None
+  test_examples: int | None = None
+  eval_batch_size: int = 32
+  eval_before: bool = True
+  checkpoint_steps: int = 1000
+  keep_checkpoints: int = 2
+  best_metric: str = "average"
+  log_steps: int = 10
+  seed: int = 0
+  mesh: dict[str, int] = dataclasses.field(default_factory=lambda: {"data": -1})
+  microbatches: int = 1
+  z_loss: float = 1e-4
+  max_passes: int = 4
+  show_task: str | None = None
+
+  def __post_init__(self):
+    if (self.train_steps is None) == (self.train_epochs is None):
+      both = "both" if self.train_steps is not None else "neither"
+      raise errors.UserError(
+        f"TRAIN_STEPS and TRAIN_EPOCHS: {both} set. Give the length of the run in one"
+        " of them and set the other to None."
+      )
+    for name in _POSITIVE:
+      value = getattr(self, name)
+      if value is not None and value < 1:
+        raise errors.UserError(f"{_macro(name)} = {value}: it must be at least 1.")
+    if self.train_epochs is not None and self.train_epochs <= 0:
+      raise errors.UserError(f"TRAIN_EPOCHS = {self.train_epochs}: it must be above 0.")
+    if self.batch_size % self.microbatches:
+      raise errors.UserError(
+        f"BATCH_SIZE = {self.batch_size} is not divisible by Run.microbatches ="
+        f" {self.microbatches}; change one of them."
+      )
+    if self.packed_lengths and (
+      len(self.packed_lengths) != 2
+      or self.packed_lengths[0] < self.input_length
+      or self.packed_lengths[1] < self.target_length
+    ):
+      raise errors.UserError(
+        f"Run.packed_lengths = {self.packed_lengths}: give the input and target"
+        f" length of a packed row, at least INPUT_LENGTH = {self.input_length} and"
+        f" TARGET_LENGTH = {self.target_length}."
+      )
+
+  def check_batch(self, shards: int) -> None:
+    """Checks that the mesh can split a batch.
+
+    Args:
+      shards: into how many parts the mesh splits the rows of a batch.
+
+    Raises:
+      UserError: BATCH_SIZE does not divide.
+    """
+    parts = shards * self.microbatches
+    if self.batch_size % parts:
+      below, above = (
+        self.batch_size // parts * parts,
+        -(-self.batch_size // parts) * parts,
+      )
+      nearest = f"{below} or {above}" if below else str(above)
+      raise errors.UserError(
+        f"BATCH_SIZE = {self.batch_size} is not divisible by {parts}: MESH ="
+        f" {dict(self.mesh)} splits a batch into {shards} part(s) and Run.microbatches"
+        f" into {self.microbatches}. Set BATCH_SIZE to {nearest}."
+      )
+
+  @property
+  def row_lengths(self) -> tuple[int, int]:
+    """Input and target length of a row of a batch."""
+    lengths = self.packed_lengths if self.pack else None
+    return tuple(lengths or (self.input_length, self.target_length))
+
+  def vocabulary_path(self) -> pathlib.Path:
+    """Returns the SentencePiece model of the run.
+
+    Raises:
+      UserError: it is not named, or not there.
+    """
+    if self.vocabulary is not None:
+      return vocabularies.resolve(self.vocabulary).absolute()
+    return pretrained.vocabulary_path(self.init)
+
+  def request(self, data_dir: str | None, train: bool) -> index.Request:
+    """Returns the data this run needs.
+
+    Args:
+      data_dir: folder of the data sets' rows.
+      train: whether to train, or only to evaluate.
+    """
+    data_dir = data_dir or os.environ.get("T5TUNE_DATA_DIR")
+    return index.Request(
+      mixture=self.mixture,
+      task_modules=tuple(self.task_modules),
+      data_dir=os.path.abspath(data_dir) if data_dir else None,
+      vocabulary=str(self.vocabulary_path()),
+      input_length=self.input_length,
+      target_length=self.target_length,
+      row_lengths=self.row_lengths,
+      batch_size=self.batch_size,
+      pack=self.pack,
+      seed=self.seed,
+      train_steps=self.train_steps,
+      train_epochs=self.train_epochs,
+      max_passes=self.max_passes,
+      splits=tuple(dict.fromkeys([self.eval_split, self.test_split])),
+      train=train,
+    )
+
+  def identity(self, vocabulary_sha256: str, data: str) -> dict[str, Any]:
+    """Returns what must not change between the starts of one run, by macro.
+
+    Args:
+      vocabulary_sha256: hash of the vocabulary file.
+      data: fingerprint of the mixture's training tokens.
+    """
+    model = dataclasses.asdict(self.model)
+    for how in ("dtype", "layer_loop", "remat"):  # change how, not what is computed
+      del model[how]
+    return {
+      "model": model,
+      "VOCABULARY": vocabulary_sha256,
+      "MIXTURE": self.mixture,
+      "INPUT_LENGTH": self.input_length,
+      "TARGET_LENGTH": self.target_length,
+      "PACK": self.pack,
+      "packed_lengths": list(self.row_lengths),
+      "BATCH_SIZE": self.batch_size,
+      "SEED": self.seed,
+      "optimizer": dataclasses.asdict(self.optimizer),
+      "z_loss": self.z_loss,
+      "data": data,
+    }
+
+
+_POSITIVE = (
+  "batch_size",
+  "input_length",
+  "target_length",
+  "train_steps",
+  "eval_examples",
+  "test_examples",
+  "eval_batch_size",
+  "checkpoint_steps",
+  "keep_checkpoints",
+  "log_steps",
+  "microbatches",
+  "max_passes",
+)
+_WITHOUT_MACRO = ("eval_batch_size", "keep_checkpoints", "log_steps", "microbatches")
+
+
+def _macro(field: str) -> str:
+  if field in _WITHOUT_MACRO or field == "max_passes":
+    return f"Run.{field}"
+  return field.upper()

@@ -1,0 +1,277 @@
+"""Trains: `python -m t5tune.train --gin_file=demo.gin --workdir=DIR`.
+
+    text → task → tokens → batches → model → loss → update → checkpoint → predictions
+
+Reads from top to bottom: mesh, data, model, work directory, restore, evaluation,
+loop. One update is `training/train_step.py`.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from t5tune import command_line, errors
+
+EXAMPLES = (
+  "python -m t5tune.train --gin_file=demo.gin --workdir=/tmp/demo",
+  "python -m t5tune.train --gin_file=dialogsum.gin --data_dir=DIR --workdir=DIR",
+  "python -m t5tune.train --gin_file=multitask.gin --gin_file=models/t5_mini.gin"
+  " --gin.INIT=scratch --gin.TRAIN_STEPS=300 --data_dir=DIR --workdir=DIR",
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Trains, or with `--eval_only` scores a checkpoint; returns the exit status."""
+  parser = command_line.parser(
+    "train",
+    "Fine-tunes a T5 on a SeqIO mixture. Started again with the same --workdir, it"
+    " continues exactly where it stopped.",
+    EXAMPLES,
+    required=("gin_file", "workdir"),
+  )
+  parser.add_argument(
+    "--eval_only",
+    action="store_true",
+    help="score a saved checkpoint and stop, as python -m t5tune.eval does",
+  )
+  parser.add_argument(
+    "--checkpoint",
+    default="latest",
+    metavar="WHICH",
+    help="with --eval_only: latest, best, all or a step (default: latest)",
+  )
+  flags = parser.parse_args(arguments)
+
+  from t5tune import config, run
+
+  configuration = config.load(flags.gin_file, flags.overrides)
+  settings = configuration.build(run.Run)
+  if flags.eval_only:
+    from t5tune.evaluation import checkpoint_scores
+
+    checkpoint_scores.score_checkpoints(settings, flags)
+    return 0
+  return train(settings, configuration, flags)
+
+
+def train(run, configuration, flags) -> int:
+  """Runs the training that the settings describe.
+
+  Args:
+    run: the settings, a `t5tune.run.Run`.
+    configuration: the gin configuration they came from, a `t5tune.config.Config`.
+    flags: `data_dir`, `store_dir` and `workdir`.
+
+  Returns:
+    The exit status: 0, or 130 when it was interrupted.
+  """
+  import jax
+
+  from t5tune import partitioning
+  from t5tune.data import build, feed, mixture_table, vocabularies
+  from t5tune.evaluation import evaluator, results, scoring
+  from t5tune.models import t5
+  from t5tune.training import (
+    checkpoints,
+    interrupt,
+    optimizers,
+    pretrained,
+    run_log,
+    train_state,
+    train_step,
+    workdir,
+  )
+
+  console, directory = run_log.console(), flags.workdir
+
+  # --- Mesh.
+  pretrained.check(run.init)
+  mesh = partitioning.make_mesh(run.mesh)
+  run.check_batch(partitioning.batch_shards(mesh))
+
+  # --- Data: tokens on disk, built by a process of its own where they are missing.
+  request = run.request(flags.data_dir, train=True)
+  tokenizer = vocabularies.Tokenizer(request.vocabulary)
+  mixture = build.ensure(request, flags.store_dir)
+  feed_config = feed.FeedConfig(run.batch_size, *run.row_lengths, run.pack, run.seed)
+  data = feed.Feed(mixture, feed_config, jax.process_index(), jax.process_count())
+  train_steps = run.train_steps or math.ceil(
+    run.train_epochs * feed.summarize(data, mixture, None).steps_per_epoch
+  )
+
+  # --- Model and optimiser.
+  model = train_state.Model(t5.pad_vocab_size(run.model, tokenizer.size))
+  optimizer = optimizers.make_optimizer(run.optimizer, train_steps)
+  shardings = train_state.state_shardings(model, optimizer, mesh)
+  update = jax.jit(
+    train_step.make_train_step(model, optimizer, run.z_loss, run.microbatches),
+    donate_argnums=0,
+    out_shardings=(shardings, partitioning.replicated(mesh)),
+  )
+  dropout_key = jax.random.key(run.seed)
+
+  # --- Work directory: a new one, or one that holds this very run.
+  identity = run.identity(tokenizer.sha256, mixture.fingerprint)
+  workdir.check(directory, identity)
+  changes = workdir.changed_bindings(directory, configuration.text)
+  workdir.begin(directory, identity, configuration.text)
+  saved = checkpoints.Checkpoints(directory / "checkpoints", run.keep_checkpoints)
+
+  # --- Summary.
+  console.print(configuration.text, highlight=False, markup=False)
+  _print_lines(console, "Overrides", configuration.overrides)
+  _print_lines(console, "Changed since the last start", changes)
+  summary = feed.summarize(data, mixture, train_steps)
+  mixture_table.print_mixture(console, mixture.name, summary, train_steps)
+  kind, count = jax.devices()[0].device_kind, jax.device_count()
+  devices = f"{count} {kind} device(s), mesh {dict(mesh.shape)}"
+  _print_lines(console, f"{model.num_params():,} parameters on {devices}", [])
+
+  with jax.set_mesh(mesh):
+    # --- Restore: from this directory, else pretrained weights, else scratch.
+    batches = data.batches()
+    best = {"score": -math.inf, "step": 0}
+    if saved.latest() is not None:
+      abstract = train_state.placed_abstract_state(model, optimizer, mesh)
+      state, meta = saved.restore(saved.latest(), abstract)
+      batches.set_state(meta["feed"])
+      best = meta["best"]
+      console.print(f"continuing from step {int(state.step)}", highlight=False)
+    else:
+      state = train_state.create(model, optimizer, mesh, run.seed)
+    first_step = int(state.step)
+
+    # --- Evaluation.
+    config = evaluator.EvalConfig(
+      run.eval_batch_size, run.input_length, run.target_length
+    )
+    scorer = scoring.Scorer(request)
+    evaluate = evaluator.Evaluator(model, mesh, config, mixture, tokenizer, scorer)
+    log = run_log.RunLog(directory, first_step)
+    progress = run_log.Progress(console, first_step, train_steps)
+
+    def score(step, split, examples, full):
+      began = time.monotonic()
+      scored = evaluate.evaluate(
+        state.params, split, run.eval_split, examples, full, progress.evaluating
+      )
+      progress.evaluated(time.monotonic() - began)
+      results.save(directory, step, split, scored)
+      for r in scored:
+        values = {**r.scores, "loss": r.loss, "mean_length": r.mean_length}
+        log.write(step, "eval", values, {"split": r.split, "task": r.task})
+      return scored
+
+    def save(step, value):
+      meta = {"feed": batches.get_state(), "best": best}
+      saved.save(state, meta, value)
+
+    # --- Loop. An evaluation sees the weights after its step's update.
+    with progress, interrupt.Interrupt() as stop:
+      if first_step == 0 and run.eval_before:
+        score(0, run.test_split, run.test_examples, full=True)
+      target_tokens = []
+      for step in range(first_step + 1, train_steps + 1):
+        batch = _next_batch(batches, mesh, progress)
+        state, metrics = update(state, batch, dropout_key)
+        target_tokens.append(metrics["target_tokens"])
+        last = step == train_steps or stop.requested
+        if step % run.log_steps == 0 or last or step == first_step + 1:
+          _log(log, progress, step, metrics, target_tokens)
+        value = None
+        if run.eval_steps and step % run.eval_steps == 0:
+          scored = score(step, run.eval_split, run.eval_examples, full=False)
+          value = evaluator.chosen_score(scored, run.best_metric)
+        improved = value is not None and value > best["score"]
+        if improved:
+          best = {"score": value, "step": step}
+        if step % run.checkpoint_steps == 0 or improved or last:
+          save(step, value)
+        if stop.requested:
+          break
+      batches.close()
+      saved.wait()
+      ended = int(state.step) == train_steps
+      if ended and not results.load_scores(directory, run.test_split, train_steps):
+        score(train_steps, run.test_split, run.test_examples, full=True)
+    log.close()
+    saved.close()
+
+  if not ended:
+    again = " ".join(["python -m t5tune.train", *sys.argv[1:]])
+    _print_lines(console, f"Stopped at step {int(state.step)}. To continue:", [again])
+    return 130
+  _print_results(console, run, directory, train_steps, best)
+  return 0
+
+
+def _next_batch(batches, mesh, progress) -> dict[str, Any]:
+  """Takes this process's rows of the next batch and lays them on the mesh."""
+  import jax
+
+  from t5tune import partitioning
+
+  began = time.monotonic()
+  batch = next(batches)
+  progress.waited(time.monotonic() - began)
+
+  def put(x):
+    shape = (x.shape[0] * jax.process_count(), *x.shape[1:])
+    sharding = partitioning.sharding(mesh, ("batch", "length"), shape)
+    return jax.make_array_from_process_local_data(sharding, x, shape)
+
+  return jax.tree.map(put, batch)
+
+
+def _log(log, progress, step: int, metrics, target_tokens: list) -> None:
+  """Fetches the metrics of a step and writes them; stops a run that diverged."""
+  import jax
+
+  values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+  since = float(sum(jax.device_get(target_tokens)))
+  target_tokens.clear()
+  if not math.isfinite(values["loss"] + values["grad_norm"]):
+    raise errors.UserError(
+      f"step {step}: the loss is {values['loss']} and the gradient norm"
+      f" {values['grad_norm']}. Lower LEARNING_RATE or set"
+      " OptimizerConfig.clip_norm; the checkpoints before this step are kept."
+    )
+  values |= progress.line(step, values["loss"], since)
+  log.write(step, "train", values)
+
+
+def _print_lines(console, title: str, lines: Sequence[str]) -> None:
+  if lines or not title.endswith(("Overrides", "start")):
+    console.print(title, highlight=False, markup=False, soft_wrap=True)
+  for line in lines:
+    console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_results(console, run, directory, train_steps: int, best) -> None:
+  """Prints the scores before and after, examples, and where everything lies."""
+  from t5tune.evaluation import results
+
+  after = results.load_scores(directory, run.test_split, train_steps)
+  before = results.load_scores(directory, run.test_split, 0)
+  shown = run.show_task or next(iter(after))
+  split = after[shown]["split"]
+  results.print_examples(console, directory, shown, split, train_steps)
+  results.print_losses(console, after, before)
+  title = f"Scores at step {train_steps:,}, before and after training"
+  results.print_scores(console, title, after, before)
+  kept = [f"best on {run.eval_split} by {run.best_metric}: step {best['step']}"]
+  lines = [
+    f"configuration  {directory}/config.gin",
+    f"checkpoints    {directory}/checkpoints"
+    + (f" ({kept[0]})" if best["step"] else ""),
+    f"metrics        {directory}/metrics.jsonl, {directory}/tensorboard",
+    f"scores         {directory}/scores",
+    f"predictions    {directory}/predictions",
+  ]
+  _print_lines(console, "Where everything lies:", lines)
+
+
+if __name__ == "__main__":
+  command_line.main(main)

@@ -1,0 +1,213 @@
+"""Checkpoints: written by orbax in the background, guarded by our own checksums."""
+
+import functools
+import logging
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from t5tune import errors
+from t5tune.training.train_state import TrainState
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # orbax narrates every save
+
+
+class Checkpoints:
+  """The checkpoints of a work directory.
+
+  Each holds `params`, `opt_state` and `meta` (JSON: the state of the feed, the best
+  score so far, checksums). The latest few are kept, and the best.
+  """
+
+  def __init__(self, directory: pathlib.Path, keep: int = 1, read_only: bool = False):
+    """Opens, and unless `read_only` creates, a directory of checkpoints.
+
+    Args:
+      directory: the directory.
+      keep: how many of the latest to keep, beside the best.
+      read_only: whether saving is ruled out.
+    """
+    self._directory = pathlib.Path(directory).absolute()
+    policies = checkpoint_managers.preservation_policy
+    score = lambda metrics: metrics["score"]  # noqa: E731
+    # `max_to_keep` with a `best_fn` may drop the newest; these policies do not.
+    kept = policies.AnyPreservationPolicy(
+      [
+        policies.LatestN(keep),
+        policies.BestN(
+          get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False
+        ),
+      ]
+    )
+    self._manager = ocp.CheckpointManager(
+      self._directory,
+      options=ocp.CheckpointManagerOptions(
+        create=not read_only,
+        read_only=read_only,
+        preservation_policy=kept,
+        best_fn=score,
+        cleanup_tmp_directories=not read_only,
+      ),
+    )
+
+  def steps(self) -> list[int]:
+    """Returns the steps that have a complete checkpoint, in order."""
+    return sorted(self._manager.all_steps())
+
+  def latest(self) -> int | None:
+    """Returns the latest step with a complete checkpoint."""
+    return self._manager.latest_step()
+
+  def best(self) -> int | None:
+    """Returns the step whose score was the best, or None if none was scored."""
+    return self._manager.best_step()
+
+  def save(self, state: TrainState, meta: dict[str, Any], score: float | None) -> None:
+    """Begins to write a checkpoint of this step; training may go on at once.
+
+    Args:
+      state: the train state.
+      meta: JSON values kept beside it.
+      score: the value that ranks it among the best, or None.
+
+    Raises:
+      UserError: the disk is full or cannot be written.
+    """
+    step = int(state.step)
+    sums = jax.device_get(_checksums({"params": state.params, "opt": state.opt_state}))
+    meta = {**meta, "checksums": {k: int(v) for k, v in _by_path(sums).items()}}
+    self._guarded(
+      functools.partial(
+        self._manager.save,
+        step,
+        args=ocp.args.Composite(
+          params=ocp.args.StandardSave(state.params),
+          opt_state=ocp.args.StandardSave(state.opt_state),
+          meta=ocp.args.JsonSave(meta),
+        ),
+        metrics=None if score is None else {"score": score},
+        force=True,
+      )
+    )
+
+  def restore(
+    self, step: int, abstract: TrainState
+  ) -> tuple[TrainState, dict[str, Any]]:
+    """Reads a checkpoint back, onto whatever mesh the run has now.
+
+    Args:
+      step: which one.
+      abstract: `jax.ShapeDtypeStruct`s with the shardings to restore to.
+
+    Returns:
+      The train state and the JSON values saved with it.
+
+    Raises:
+      UserError: the checkpoint is damaged or does not fit the model.
+    """
+    restored = self._read(
+      step,
+      params=ocp.args.StandardRestore(abstract.params),
+      opt_state=ocp.args.StandardRestore(abstract.opt_state),
+      meta=ocp.args.JsonRestore(),
+    )
+    sums = _checksums({"params": restored.params, "opt": restored.opt_state})
+    self._verify(step, sums, restored.meta["checksums"])
+    state = TrainState(
+      jax.device_put(jnp.int32(step), abstract.step.sharding),
+      restored.params,
+      restored.opt_state,
+    )
+    return state, restored.meta
+
+  def restore_params(self, step: int, abstract_params) -> Any:
+    """Reads only the parameters of a checkpoint; see `restore`."""
+    restored = self._read(
+      step,
+      params=ocp.args.StandardRestore(abstract_params),
+      meta=ocp.args.JsonRestore(),
+    )
+    sums = _checksums({"params": restored.params})
+    self._verify(step, sums, restored.meta["checksums"])
+    return restored.params
+
+  def wait(self) -> None:
+    """Waits until everything saved is on disk."""
+    self._guarded(self._manager.wait_until_finished)
+
+  def close(self) -> None:
+    """Waits, and releases the directory."""
+    self.wait()
+    self._manager.close()
+
+  def _guarded(self, action) -> None:
+    try:
+      action()
+    except Exception as e:  # orbax and tensorstore raise many kinds
+      if not _is_disk_error(e):
+        raise
+      whole = ", ".join(map(str, self.steps())) or "none"
+      raise errors.UserError(
+        f"cannot write a checkpoint to {self._directory}: {str(e).splitlines()[0]}."
+        f" Complete checkpoints: {whole}. Free space there, then start again: the run"
+        " continues from the latest."
+      ) from e
+
+  def _read(self, step: int, **items):
+    try:
+      return self._manager.restore(step, args=ocp.args.Composite(**items))
+    except Exception as e:  # a missing or damaged file surfaces in many kinds
+      others = [s for s in self.steps() if s != step]
+      raise errors.UserError(
+        f"checkpoint {self._directory / str(step)} cannot be read:"
+        f" {str(e).splitlines()[0]}. {_way_out(step, others)}"
+      ) from e
+
+  def _verify(self, step: int, sums, recorded: dict[str, int]) -> None:
+    found = _by_path(jax.device_get(sums))
+    damaged = [name for name, value in found.items() if int(value) != recorded[name]]
+    if damaged:
+      others = [s for s in self.steps() if s != step]
+      raise errors.UserError(
+        f"checkpoint {self._directory / str(step)} is damaged: {damaged[0]} (and"
+        f" {len(damaged) - 1} more) differ from what was saved."
+        f" {_way_out(step, others)}"
+      )
+
+
+def _way_out(step: int, others: list[int]) -> str:
+  if not others:
+    return "There is no other checkpoint: start in a new --workdir."
+  return f"Remove that directory to go on from step {max(s for s in others)}."
+
+
+def _is_disk_error(e: BaseException) -> bool:
+  text = str(e)
+  signs = ("No space left", "Permission denied", "Read-only file system", "quota")
+  return isinstance(e, OSError) or any(sign in text for sign in signs)
+
+
+def _by_path(tree) -> dict[str, Any]:
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(path): value for path, value in leaves}
+
+
+@jax.jit
+def _checksums(tree):
+  """Returns a uint32 for every array, the same on every mesh.
+
+  Each 32-bit word is multiplied by an odd number of its position and all are added
+  modulo 2**32: any single changed word changes the sum, and integer addition does
+  not depend on how the array is split.
+  """
+
+  def checksum(x):
+    words = jax.lax.bitcast_convert_type(x, jnp.uint32).reshape(-1)
+    positions = jax.lax.iota(jnp.uint32, words.size)
+    return jnp.sum(words * (positions * jnp.uint32(2654435761) * 2 + 1))
+
+  return jax.tree.map(checksum, tree)

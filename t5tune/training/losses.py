@@ -1,0 +1,66 @@
+"""The loss of a batch, in sums, so that any split of a batch adds up to the same."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LossSums:
+  """Sums over the target tokens of a batch; float32 scalars.
+
+  Attributes:
+    nll: negative log likelihood, in nats.
+    z_loss: the z-loss, already times its coefficient.
+    correct: number of tokens that were the most likely one.
+    tokens: number of target tokens (the sum of the loss weights).
+  """
+
+  nll: jax.Array
+  z_loss: jax.Array
+  correct: jax.Array
+  tokens: jax.Array
+
+
+def token_losses(
+  logits: jax.Array, targets: jax.Array, z_loss: float = 0.0
+) -> tuple[jax.Array, jax.Array]:
+  """Returns each token's cross entropy and z-loss.
+
+  The z-loss, `z_loss * logsumexp(logits)**2`, keeps logits from drifting away
+  from zero; as in T5X's `cross_entropy_with_logits`.
+
+  Args:
+    logits: float32 (b, t, v).
+    targets: int32 (b, t).
+    z_loss: coefficient; T5X uses 1e-4.
+
+  Returns:
+    Two float32 arrays (b, t): negative log likelihood and z-loss.
+  """
+  log_z = jax.nn.logsumexp(logits, axis=-1)
+  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  return log_z - chosen, z_loss * jax.lax.square(log_z)
+
+
+def loss_sums(
+  logits: jax.Array, targets: jax.Array, weights: jax.Array, z_loss: float = 0.0
+) -> LossSums:
+  """Sums `token_losses` over a batch.
+
+  Args:
+    logits: float32 (b, t, v).
+    targets: int32 (b, t).
+    weights: float32 (b, t), 0 at padding.
+    z_loss: coefficient of the z-loss.
+  """
+  nll, z = token_losses(logits, targets, z_loss)
+  correct = jnp.argmax(logits, axis=-1) == targets
+  return LossSums(
+    nll=jnp.sum(nll * weights),
+    z_loss=jnp.sum(z * weights),
+    correct=jnp.sum(correct * weights),
+    tokens=jnp.sum(weights),
+  )

@@ -1,0 +1,168 @@
+"""What a run says while it runs: progress, metrics.jsonl and TensorBoard events."""
+
+import json
+import math
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich import progress as rich_progress
+from rich.console import Console
+
+from t5tune.training import workdir
+
+
+class RunLog:
+  """Appends to `metrics.jsonl` and to TensorBoard's events."""
+
+  def __init__(self, directory: pathlib.Path, step: int):
+    """Opens the files; what a killed run logged after `step` is dropped.
+
+    Args:
+      directory: the work directory.
+      step: the step the run starts from.
+    """
+    import tensorboardX  # no tensorflow behind it; imported late all the same
+
+    self._path = directory / "metrics.jsonl"
+    kept = []
+    if self._path.is_file():
+      kept = [line for line in _whole_lines(self._path) if line["step"] <= step]
+    text = "".join(json.dumps(line) + "\n" for line in kept)
+    workdir.write_atomically(self._path, text)
+    self._file = open(self._path, "a", encoding="utf-8")
+    self._events = tensorboardX.SummaryWriter(
+      str(directory / "tensorboard"), purge_step=step + 1 if step else None
+    )
+
+  def write(
+    self,
+    step: int,
+    kind: str,
+    values: Mapping[str, float],
+    labels: Mapping[str, str] | None = None,
+  ) -> None:
+    """Appends a record.
+
+    Args:
+      step: updates made.
+      kind: 'train' or 'eval'.
+      values: name -> number.
+      labels: what else names the record, such as the task and split.
+    """
+    labels = dict(labels or {})
+    record: dict[str, Any] = {"step": step, "kind": kind, **labels, **values}
+    try:
+      self._file.write(json.dumps(record) + "\n")
+      self._file.flush()
+      prefix = "/".join([kind, *labels.values()])
+      for name, value in values.items():
+        self._events.add_scalar(f"{prefix}/{name}", value, step)
+      self._events.flush()
+    except OSError as e:
+      raise workdir.cannot_write(self._path, e) from e
+
+  def close(self) -> None:
+    """Closes the files."""
+    self._file.close()
+    self._events.close()
+
+
+def _whole_lines(path: pathlib.Path) -> list[dict]:
+  lines = []
+  for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+      lines.append(json.loads(line))
+    except ValueError:  # the line a kill cut short
+      break
+  return lines
+
+
+class Progress:
+  """A progress bar on a terminal, a line at a time elsewhere.
+
+  It measures what it shows: target tokens a second and the share of time lost
+  waiting for data, both since the latest line.
+  """
+
+  def __init__(self, console: Console, step: int, total_steps: int):
+    self._console, self._first, self._total = console, step, total_steps
+    self._began = self._line_began = time.monotonic()
+    self._paused = self._waited = 0.0
+    self._waited_in_all = 0.0
+    self._bar = rich_progress.Progress(
+      rich_progress.TextColumn("{task.description}"),
+      rich_progress.BarColumn(bar_width=20),
+      rich_progress.TextColumn("{task.completed}/{task.total} {task.fields[shown]}"),
+      console=console,
+      disable=not console.is_terminal,
+      transient=True,
+    )
+    self._train = self._bar.add_task(
+      "training", completed=step, total=total_steps, shown=""
+    )
+    self._eval = self._bar.add_task("evaluating", visible=False, total=1, shown="")
+
+  def __enter__(self):
+    self._bar.start()
+    return self
+
+  def __exit__(self, *exception):
+    self._bar.stop()
+
+  def waited(self, seconds: float) -> None:
+    """Counts time spent waiting for data."""
+    self._waited += seconds
+    self._waited_in_all += seconds
+
+  def line(self, step: int, loss: float, target_tokens: float) -> dict[str, float]:
+    """Shows the state of training; returns what was measured.
+
+    Args:
+      step: updates made.
+      loss: the loss, in nats a token.
+      target_tokens: target tokens since the latest line.
+    """
+    now = time.monotonic()
+    seconds = max(now - self._line_began, 1e-9)
+    pace = (now - self._began - self._paused) / max(step - self._first, 1)
+    eta = pace * (self._total - step)
+    measured = {
+      "target_tokens_per_second": target_tokens / seconds,
+      "data_wait_share": self._waited / seconds,
+    }
+    shown = (
+      f"loss {loss:.3f}  {measured['target_tokens_per_second']:,.0f} target tokens/s"
+      f"  ETA {clock(eta)}  data wait {measured['data_wait_share']:.1%}"
+      f" ({self._waited_in_all:.1f} s)"
+    )
+    self._line_began, self._waited = now, 0.0
+    self._bar.update(self._train, completed=step, shown=shown)
+    if not self._console.is_terminal:
+      self._console.print(f"step {step}/{self._total}  {shown}", highlight=False)
+    return measured
+
+  def evaluating(self, task: str, done: int, total: int) -> None:
+    """Shows how far an evaluation is."""
+    self._bar.update(self._eval, visible=True, completed=done, total=total, shown=task)
+
+  def evaluated(self, seconds: float) -> None:
+    """Hides the evaluation, whose time counts neither for pace nor throughput."""
+    self._bar.update(self._eval, visible=False)
+    self._paused += seconds
+    self._line_began += seconds
+
+
+def clock(seconds: float) -> str:
+  """Returns a duration as 1:02:03 or 2:03."""
+  seconds = max(0, math.ceil(seconds))
+  hours, rest = divmod(seconds, 3600)
+  minutes, rest = divmod(rest, 60)
+  return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def console() -> Console:
+  """Returns the console; where output goes to a file, lines are not folded."""
+  return Console(width=None if sys.stdout.isatty() else 160)

@@ -1,0 +1,141 @@
+"""The model as pure functions, and the state that training carries."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from t5tune import partitioning
+from t5tune.models import t5
+from t5tune.training import optimizers
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+  """What an update changes.
+
+  Attributes:
+    step: int32 scalar, updates made so far.
+    params: float32 parameters, nested dictionaries with T5X's names.
+    opt_state: the optimiser's state.
+  """
+
+  step: jax.Array
+  params: dict[str, Any]
+  opt_state: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ParamSpec:
+  """A parameter's shape and the logical axis of each of its dimensions."""
+
+  shape: tuple[int, ...]
+  axes: tuple[str, ...]
+
+
+class Model:
+  """A T5 split into its (static) definition and the shape of its parameters."""
+
+  def __init__(self, config: t5.T5Config):
+    self.config = config
+    module = nnx.eval_shape(lambda: t5.T5(config, nnx.Rngs(0)))
+    self._graphdef, self._abstract = nnx.split(module)
+    self._structure = jax.tree.structure(self._abstract)
+
+  def init(self, key: jax.Array) -> dict[str, Any]:
+    """Returns freshly initialised parameters."""
+    module = t5.T5(self.config, nnx.Rngs(params=key))
+    return nnx.to_pure_dict(nnx.state(module))
+
+  def merge(self, params: dict[str, Any]) -> t5.T5:
+    """Returns the module with these parameters."""
+    # States and dictionaries flatten alike, in the order of their sorted keys.
+    state = jax.tree.unflatten(self._structure, jax.tree.leaves(params))
+    return nnx.merge(self._graphdef, state)
+
+  def param_specs(self) -> dict[str, Any]:
+    """Returns a `ParamSpec` for every parameter, nested like the parameters."""
+
+    def spec(path, variable):
+      axes = tuple(variable.get_metadata()["logical_axes"])
+      axes = ("layers", *axes) if "layers" in path else axes
+      return ParamSpec(tuple(variable.shape), axes)
+
+    flat = {p: spec(p, v) for p, v in nnx.to_flat_state(self._abstract)}
+    return nnx.traversals.unflatten_mapping(flat)
+
+  def abstract_params(self, mesh: Mesh) -> dict[str, Any]:
+    """Returns every parameter's shape, dtype and sharding, to restore it to."""
+
+    def place(spec):
+      sharding = partitioning.sharding(mesh, spec.axes, spec.shape)
+      return jax.ShapeDtypeStruct(spec.shape, jnp.float32, sharding=sharding)
+
+    return jax.tree.map(place, self.param_specs())
+
+  def num_params(self) -> int:
+    """Returns the number of parameters."""
+    return sum(x.size for x in jax.tree.leaves(self._abstract))
+
+
+def state_shardings(
+  model: Model, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+  """Returns the `NamedSharding` of every array of the train state."""
+  specs = model.param_specs()
+  abstract = abstract_state(model, optimizer)
+
+  def place(axes, shape):
+    return partitioning.sharding(mesh, axes, shape)
+
+  return TrainState(
+    step=partitioning.replicated(mesh),
+    params=jax.tree.map(lambda spec: place(spec.axes, spec.shape), specs),
+    opt_state=jax.tree.map(
+      lambda value, axes: place(axes, value.shape),
+      abstract.opt_state,
+      optimizers.state_axes(abstract.opt_state, specs),
+    ),
+  )
+
+
+def abstract_state(model: Model, optimizer: optax.GradientTransformation) -> TrainState:
+  """Returns the train state's shapes and dtypes."""
+  return jax.eval_shape(lambda: _create(model, optimizer, jax.random.key(0)))
+
+
+def placed_abstract_state(
+  model: Model, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+  """Returns the train state's shapes, dtypes and shardings, to restore it to."""
+  return jax.tree.map(
+    lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+    abstract_state(model, optimizer),
+    state_shardings(model, optimizer, mesh),
+  )
+
+
+def create(
+  model: Model, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int
+) -> TrainState:
+  """Returns a fresh train state, initialised in place on the mesh.
+
+  Args:
+    model: the model.
+    optimizer: its optimiser.
+    mesh: the mesh; no array is ever whole on one device unless it is replicated.
+    seed: seed of the parameters' initialisation.
+  """
+  shardings = state_shardings(model, optimizer, mesh)
+  init = jax.jit(lambda key: _create(model, optimizer, key), out_shardings=shardings)
+  return init(jax.random.key(seed))
+
+
+def _create(model, optimizer, key):
+  params = model.init(key)
+  return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))

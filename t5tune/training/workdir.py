@@ -1,0 +1,156 @@
+"""The work directory: what a run leaves behind, and whether it may go on there.
+
+config.gin      the complete configuration of the latest start
+run.json        what must not change between starts
+checkpoints/    orbax
+metrics.jsonl   one line for every logged step and evaluated task
+tensorboard/    the same as events
+scores/         <split>-<step>.json, an evaluation
+predictions/    <task>-<split>-<step>.jsonl, its rows
+"""
+
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from t5tune import errors
+
+
+def write_atomically(path: pathlib.Path, text: str) -> None:
+  """Writes a file so that it is never seen half-written.
+
+  Args:
+    path: the file; its folder is made if need be.
+    text: its content.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+      "w", dir=path.parent, prefix=f".{path.name}-", delete=False, encoding="utf-8"
+    ) as f:
+      temporary = pathlib.Path(f.name)
+      try:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+      except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    temporary.chmod(0o644)
+    temporary.replace(path)
+  except OSError as e:
+    raise cannot_write(path, e) from e
+
+
+def cannot_write(path: pathlib.Path, e: OSError) -> errors.UserError:
+  """Returns the error for a file of the work directory that cannot be written."""
+  return errors.UserError(
+    f"cannot write {path}: {e.strerror or e}. Free space there, or name another"
+    " --workdir."
+  )
+
+
+def check(workdir: pathlib.Path, identity: Mapping[str, Any]) -> list[str]:
+  """Checks that a run may start, or go on, in a directory; changes nothing.
+
+  Args:
+    workdir: the directory, which need not exist.
+    identity: what must be the same at every start of a run.
+
+  Raises:
+    UserError: it cannot be written, or holds another run.
+  """
+  exists = next(p for p in (workdir, *workdir.absolute().parents) if p.exists())
+  if not exists.is_dir():
+    raise errors.UserError(f"--workdir={workdir}: {exists} is a file, not a directory.")
+  try:  # root may write where the permission bits say no, so try
+    with tempfile.TemporaryFile(dir=exists) as f:
+      f.write(b"t5tune" * 1000)
+      f.flush()
+  except OSError as e:
+    raise cannot_write(workdir, e) from e
+  file = workdir / "run.json"
+  if not file.is_file():
+    if (workdir / "checkpoints").is_dir():
+      raise errors.UserError(
+        f"--workdir={workdir} has checkpoints but no run.json, so they cannot be"
+        " matched with this configuration. Name a new --workdir."
+      )
+    return
+  before = json.loads(file.read_text())
+  _compare(workdir, before, json.loads(json.dumps(identity)))
+
+
+def check_model(workdir: pathlib.Path, identity: Mapping[str, Any]) -> None:
+  """Checks that the checkpoints of a directory fit a model and vocabulary.
+
+  Args:
+    workdir: the directory of a run.
+    identity: the same as for `check`; only 'model' and 'VOCABULARY' count.
+
+  Raises:
+    UserError: there is no run, or it has another architecture or vocabulary.
+  """
+  file = workdir / "run.json"
+  if not file.is_file():
+    raise errors.UserError(
+      f"--workdir={workdir} holds no run (no run.json): name the directory of a"
+      " training run."
+    )
+  before = json.loads(file.read_text())
+  now = json.loads(json.dumps(identity))
+  keys = ("model", "VOCABULARY")
+  _compare(workdir, {k: before[k] for k in keys}, {k: now[k] for k in keys})
+
+
+def _compare(workdir, before: dict, now: dict) -> None:
+  different = [
+    f"  {name}: {old!r} there, {new!r} now"
+    for name, old, new in _differences("", before, now)
+  ]
+  if different:
+    raise errors.UserError(
+      f"--workdir={workdir} holds a run with other settings:\n"
+      + "\n".join(different)
+      + "\nName a new --workdir, or set these back (its config.gin has them all)."
+    )
+
+
+def _differences(prefix: str, before: Any, now: Any):
+  if isinstance(before, dict) and isinstance(now, dict):
+    for key in sorted(before.keys() | now.keys()):
+      name = f"{prefix}.{key}" if prefix else key
+      yield from _differences(name, before.get(key), now.get(key))
+  elif before != now:
+    yield prefix, before, now
+
+
+def changed_bindings(workdir: pathlib.Path, config_text: str) -> list[str]:
+  """Returns the lines of config.gin that differ from this start's configuration."""
+  file = workdir / "config.gin"
+  if not file.is_file():
+    return []
+  before, now = _bindings(file.read_text()), _bindings(config_text)
+  return [
+    f"{name}: {now.get(name, 'unset')} (was {before.get(name, 'unset')})"
+    for name in sorted(before.keys() | now.keys())
+    if before.get(name) != now.get(name)
+  ]
+
+
+def _bindings(text: str) -> dict[str, str]:
+  lines = (line.partition("  #")[0] for line in text.splitlines())
+  pairs = (line.partition(" = ") for line in lines if " = " in line)
+  return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def begin(workdir: pathlib.Path, identity: Mapping[str, Any], config_text: str) -> None:
+  """Makes the directory and writes `run.json` and `config.gin`."""
+  write_atomically(workdir / "run.json", json.dumps(identity, indent=1) + "\n")
+  write_atomically(workdir / "config.gin", config_text)

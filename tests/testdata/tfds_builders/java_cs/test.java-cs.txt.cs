@@ -1,0 +1,1 @@
+public virtual int TestSize0(){return 0;}

@@ -1,0 +1,1 @@
+public int testSize0() {return 0;} 

@@ -1,0 +1,2 @@
+public int trainSize0() {return 0;} 
+public int trainSize1() {return 1;} 

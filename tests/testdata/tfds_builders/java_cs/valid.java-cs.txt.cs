@@ -1,0 +1,1 @@
+public virtual int ValidSize0(){return 0;}

@@ -1,0 +1,1 @@
+public int validSize0() {return 0;} 
