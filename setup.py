@@ -10,7 +10,7 @@ VERSION = re.search(
   r'__version__ = "([^"]+)"', (ROOT / "t5tune" / "__init__.py").read_text()
 ).group(1)
 
-TEST = ["pytest>=8.0,<10"]
+TEST = ["dill>=0.3.7", "pytest>=8.0,<10"]
 
 setuptools.setup(
   name="t5tune",
@@ -27,6 +27,7 @@ setuptools.setup(
   packages=[
     "t5tune",
     "t5tune.data",
+    "t5tune.data.tfds_builders",
     "t5tune.evaluation",
     "t5tune.gin",
     "t5tune.gin.models",
@@ -37,6 +38,7 @@ setuptools.setup(
   ],
   package_dir={"t5tune.gin": "gin", "t5tune.tasks": "tasks"},
   package_data={
+    "t5tune.data.tfds_builders": ["checksums.tsv"],
     "t5tune.gin": ["*.gin"],
     "t5tune.gin.models": ["*.gin"],
     "t5tune.gin.runs": ["*.gin"],
@@ -47,6 +49,8 @@ setuptools.setup(
     "flax>=0.12,<0.13",
     "gin-config>=0.5,<0.6",
     "grain>=0.2.12,<0.3",
+    # tensorflow-datasets needs it to prepare data, and does not declare it.
+    "importlib_resources>=6",
     "jax>=0.8,<0.12",
     "numpy>=2.0,<3",
     "optax>=0.2.5,<0.3",

@@ -276,11 +276,11 @@ def _drop_idle_macros(bindings: list[Binding], winners: dict[Any, Binding]) -> N
 
 
 def _no_value(user: Binding, feeds: Binding) -> str:
-  annotation = _annotation(feeds)
+  wanted = gin_checks.in_words(_annotation(feeds))
+  which = f"it takes {wanted}" if user is feeds else f"{feeds} takes {wanted} from it"
   return (
-    f"{user.origin.place}: {user} must be set: it feeds {feeds}, which takes "
-    f"{gin_checks.in_words(annotation)}. Write {user} = ... in your gin file or give "
-    f"--gin.{user}=..."
+    f"{user.origin.place}: {user} must be set; {which}. "
+    f"Write {user} = ... in your gin file or give --gin.{user}=..."
   )
 
 

@@ -29,15 +29,14 @@ class Mismatch(Exception):
   Attributes:
     value: the value at fault.
     origin: where it was written.
-    wanted: the type in words.
     hint: what to write instead, "" when there is nothing to add.
     macro: the macro that holds the value, or None.
   """
 
-  def __init__(self, value, origin, wanted, hint="", macro=None):
-    super().__init__(wanted)
-    self.value, self.origin, self.wanted = value, origin, wanted
-    self.hint, self.macro = hint, macro
+  def __init__(self, value: Any, origin: Origin, hint: str = ""):
+    super().__init__(f"{origin.place}: {value!r}")
+    self.value, self.origin, self.hint = value, origin, hint
+    self.macro: str | None = None
 
 
 def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -94,8 +93,12 @@ def in_words(annotation: Any) -> str:
   if origin in (typing.Union, types.UnionType):
     return " or ".join(in_words(a) for a in sorted(args, key=lambda a: a is not None))
   if origin in _SEQUENCES or annotation in _SEQUENCES:
-    members = [a for a in args if a is not ...]
-    return "a list" + (f" of {in_words(members[0])[2:].strip()}s" if members else "")
+    if not args:
+      return "a list"
+    if origin is tuple and ... not in args:
+      return f"a list of {len(args)}: " + ", ".join(map(in_words, args))
+    plural = {int: "ints", float: "numbers", str: "strings"}.get(args[0])
+    return f"a list of {plural}" if plural else f"a list, each {in_words(args[0])}"
   if origin in _MAPPINGS or annotation in _MAPPINGS:
     return "a dict" + (
       f" from {in_words(args[0])} to {in_words(args[1])}" if args else ""
@@ -172,7 +175,7 @@ class Checker:
       return self._fit_sequence(value, annotation, origin, loose)
     if base in _MAPPINGS:
       if not isinstance(value, Mapping):
-        raise Mismatch(value, origin, in_words(annotation))
+        raise Mismatch(value, origin)
       key, item = args or (Any, Any)
       inner = Origin(origin.place)  # Only a whole flag has its bare text at hand.
       return {
@@ -185,7 +188,7 @@ class Checker:
     members = typing.get_args(annotation)
     none = origin.flag is not None and str(value).lower() in ("none", "null")
     if none and value is not None and type(None) in members:
-      raise Mismatch(value, origin, in_words(annotation), "Write None.")
+      raise Mismatch(value, origin, "Write None.")
     # As written first, so that 300 for `str | int` stays a number.
     for conversions in (False, True) if loose else (False,):
       for member in members:
@@ -193,7 +196,7 @@ class Checker:
           return self._fit(value, member, origin, conversions)
         except Mismatch:
           continue
-    raise Mismatch(value, origin, in_words(annotation), _hint(value, annotation))
+    raise Mismatch(value, origin, _hint(value, annotation))
 
   def _fit_reference(self, value, annotation, origin):
     base = typing.get_origin(annotation) or annotation
@@ -208,7 +211,7 @@ class Checker:
     if fits:
       return value
     hint = "" if value.evaluate else f"Write @{value.selector}() for its result."
-    raise Mismatch(value, origin, in_words(annotation), hint)
+    raise Mismatch(value, origin, hint)
 
   def _fit_literal(self, value, annotation, origin):
     for choice in typing.get_args(annotation):
@@ -216,7 +219,7 @@ class Checker:
         return value
       if origin.flag is not None and origin.flag == choice:
         return choice
-    raise Mismatch(value, origin, in_words(annotation), _hint(value, annotation))
+    raise Mismatch(value, origin, _hint(value, annotation))
 
   def _fit_sequence(self, value, annotation, origin, loose):
     base = typing.get_origin(annotation) or annotation
@@ -224,13 +227,13 @@ class Checker:
     if isinstance(value, str):
       one_word = loose and origin.flag is not None and "," not in value
       if not one_word:
-        raise Mismatch(value, origin, in_words(annotation), _hint(value, annotation))
+        raise Mismatch(value, origin, _hint(value, annotation))
       value = [value]
     if not isinstance(value, (list, tuple)):
-      raise Mismatch(value, origin, in_words(annotation), _hint(value, annotation))
+      raise Mismatch(value, origin, _hint(value, annotation))
     if base is tuple and args and ... not in args:
       if len(value) != len(args):
-        raise Mismatch(value, origin, f"a tuple of {len(args)} values")
+        raise Mismatch(value, origin)
       members = args
     else:
       members = [args[0] if args else Any] * len(value)
@@ -260,7 +263,7 @@ class Checker:
       return value
     elif base is not bool and isinstance(value, base):
       return value
-    raise Mismatch(value, origin, in_words(base), _hint(value, base))
+    raise Mismatch(value, origin, _hint(value, base))
 
 
 def _hint(value: Any, annotation: Any) -> str:

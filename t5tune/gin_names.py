@@ -77,7 +77,13 @@ def _import(module: str, origin: Origin) -> types.ModuleType:
     if not f"{module}.".startswith(f"{e.name}."):  # A bug of its own.
       raise _failed_import(module, origin, e) from e
     parent, _, name = (e.name or module).rpartition(".")
-    folders = getattr(sys.modules.get(parent), "__path__", None) if parent else None
+    within = sys.modules.get(parent)
+    if hasattr(within, name):
+      raise UserError(
+        f"{origin.place}: {e.name} is no module, and gin imports modules only. "
+        f"Import {parent} and write its {name} in full."
+      ) from e
+    folders = getattr(within, "__path__", []) if parent else None
     near = did_you_mean(name, {m.name for m in pkgutil.iter_modules(folders)})
     raise UserError(
       f"{origin.place}: there is no module {e.name!r}.{near} "

@@ -169,6 +169,7 @@ def test_flags_refused(name, raw, words):
     ("include 'modle.gin'\n", ["mine.gin:1: ", "'model.gin'"]),
     ("include 'mine.gin'\n", ["mine.gin -> mine.gin", "circle"]),
     ("import toy_cnofig_absent\n", ["mine.gin:1: ", "no module 'toy_cnofig_absent'"]),
+    ("from tests.toy_config import Run\n", ["mine.gin:1: ", "modules only"]),
     ("from tests import toy_confg\n", ["mine.gin:1: ", "'toy_config'"]),
     (
       HEADER + "toy_config.Unrelated.size = 3\n",

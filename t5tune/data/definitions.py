@@ -30,14 +30,29 @@ _FORMAT = 1  # of a token store; part of its fingerprint
 @functools.cache
 def _seqio():
   """Imports tensorflow and seqio, once, with no accelerator in their sight."""
-  import tensorflow as tf
+  with _silent_stderr():
+    import tensorflow as tf
 
-  with contextlib.suppress(RuntimeError):
-    tf.config.set_visible_devices([], "GPU")
-    tf.config.set_visible_devices([], "TPU")
-  import seqio
+    with contextlib.suppress(RuntimeError):
+      tf.config.set_visible_devices([], "GPU")
+      tf.config.set_visible_devices([], "TPU")
+    import seqio
 
   return seqio
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+  """Drops what tensorflow's C++ says of CPUs and GPUs while it is imported."""
+  sys.stderr.flush()
+  kept = os.dup(2)
+  with open(os.devnull, "w") as nowhere:
+    os.dup2(nowhere.fileno(), 2)
+  try:
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
 
 
 def load_tasks(modules: Sequence[str], data_dir: str | os.PathLike | None) -> None:

@@ -141,7 +141,7 @@ def read_json_lines(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
 
 def _parsed(where: str, line: bytes) -> Any:
   try:
-    return json.loads(line.decode())
+    return json.loads(line.rstrip().decode())
   except UnicodeDecodeError as error:
     raise UserError(
       f"{where}: not UTF-8 (byte {error.start + 1}). Save the file as UTF-8."

@@ -201,20 +201,20 @@ class RowSource(_Source):
       return located
     root, name = data_dir(), self._dataset
     if root is None:
-      where = "no data directory is set (DATA_DIR or T5TUNE_DATA_DIR)"
+      where = "no data directory is set (--data_dir or T5TUNE_DATA_DIR)"
       near = ""
     else:
       where = f"there is no {root / name}/<split>.jsonl"
       known = {str(p.parent.relative_to(root)) for p in root.glob("**/*.jsonl")}
       near = did_you_mean(name, sorted(known))
     if name in tfds_builders.BUILDERS:
-      prepare = f"run `python -m t5tune.data.tfds_builders {name} --data_dir=DATA_DIR`"
+      prepare = f"run `python -m t5tune.data.tfds_builders {name} --data_dir=DIR`"
     else:
       prepare = f"prepare TFDS's {self._tfds_name!r} there"
     raise UserError(
       f"Dataset {name!r} not found: {where}, and no prepared TFDS dataset"
       f" {self._tfds_name!r}.{near} Either put JSON Lines files such as"
-      f" DATA_DIR/{name}/train.jsonl there, one object a line like"
+      f" DIR/{name}/train.jsonl, one object a line like"
       f" {self.schema.sample}, or {prepare}."
     )
 

@@ -27,11 +27,16 @@ T5_PUBLIC_VOCABULARY = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.
 
 
 def _shipped() -> dict[str, pathlib.Path]:
-  """Returns the vocabularies packaged with the tasks, by file name."""
-  folder = pathlib.Path(str(importlib.resources.files("t5tune.tasks") / "vocabularies"))
+  """Returns the vocabularies that come with the tasks, by file name."""
+  try:
+    tasks = pathlib.Path(str(importlib.resources.files("t5tune.tasks")))
+  except ModuleNotFoundError:
+    # A checkout that is not installed has `tasks/` beside the package.
+    tasks = pathlib.Path(__file__).resolve().parents[2] / "tasks"
+  folder = tasks / "vocabularies"
   if not folder.is_dir():
     return {}
-  return {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
+  return {path.name: path for path in sorted(folder.glob("*.model"))}
 
 
 def resolve(name: str | os.PathLike) -> pathlib.Path:

@@ -69,6 +69,36 @@ def dot_product_attention(
   return jnp.einsum("bhts,bshk->bthk", weights, value)
 
 
+def single_query_attention(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  bias: jax.Array | None,
+  mask: jax.Array,
+) -> jax.Array:
+  """Attends from one position, as cached decoding does.
+
+  Keys and values have their heads before their positions: a decoding step reads
+  each row of the cache once, in order, and copies nothing.
+
+  Args:
+    query: (b, h, k).
+    key: (b, h, s, k).
+    value: (b, h, s, k).
+    bias: float32 (h, s), or None.
+    mask: bool, broadcastable to (b, h, s); False hides a key.
+
+  Returns:
+    (b, h, k) in the dtype of `query`; scores and softmax are float32.
+  """
+  scores = jnp.einsum("bhk,bhsk->bhs", query, key, preferred_element_type=jnp.float32)
+  if bias is not None:
+    scores += bias
+  scores = jnp.where(mask, scores, _MASKED)
+  weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
+  return jnp.einsum("bhs,bhsk->bhk", weights, value)
+
+
 class Attention(nnx.Module):
   """Multi-head attention with merged heads×kv kernels and no biases."""
 
@@ -98,18 +128,23 @@ class Attention(nnx.Module):
     """Projects (b, s, d) to keys and values, each (b, s, h, k)."""
     return self._split_heads(self.key(x)), self._split_heads(self.value(x))
 
-  def attend(self, query, key, value, bias, mask, dropout_key=None) -> jax.Array:
-    """Attends with given projections and projects back to (b, t, d)."""
-    x = dot_product_attention(
-      query, key, value, bias, mask, self.dropout_rate, dropout_key
-    )
+  def attend_once(self, x, key, value, bias, mask) -> jax.Array:
+    """Attends from one position (b, d) to a cache (b, h, s, k); returns (b, d)."""
+    query = self.project_query(x[:, None])[:, 0]  # (b, h, k)
+    x = single_query_attention(query, key, value, bias, mask)
     return self.out(x.reshape(*x.shape[:-2], -1))
 
   def __call__(self, queries, keys, bias, mask, dropout_key=None) -> jax.Array:
     """Attends from (b, t, d) over (b, s, d); returns (b, t, d)."""
-    key, value = self.project_key_value(keys)
-    query = self.project_query(queries)
-    return self.attend(query, key, value, bias, mask, dropout_key)
+    x = dot_product_attention(
+      self.project_query(queries),
+      *self.project_key_value(keys),
+      bias,
+      mask,
+      self.dropout_rate,
+      dropout_key,
+    )
+    return self.out(x.reshape(*x.shape[:-2], -1))
 
   def _split_heads(self, x: jax.Array) -> jax.Array:
     x = x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)

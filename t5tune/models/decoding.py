@@ -32,8 +32,9 @@ def greedy(
     A row without an end of sequence met `max_length`.
   """
   batch = encoder_input_tokens.shape[0]
-  encoded = model.encode(encoder_input_tokens, encoder_segment_ids)
-  cross_key_value = model.decoder.project_encoded(encoded)
+  decode_position, cache = model.start_decoding(
+    encoder_input_tokens, encoder_segment_ids, max_length
+  )
 
   def running(state):
     position, _, _, _, ended = state
@@ -41,9 +42,7 @@ def greedy(
 
   def step(state):
     position, tokens, outputs, cache, ended = state
-    logits, cache = model.decode_step(
-      tokens, cache, cross_key_value, position, encoder_segment_ids
-    )
+    logits, cache = decode_position(tokens, position, cache)
     tokens = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     tokens = jnp.where(ended, PAD_ID, tokens)
     outputs = jax.lax.dynamic_update_slice(outputs, tokens[:, None], (0, position))
@@ -53,7 +52,7 @@ def greedy(
     jnp.zeros((), jnp.int32),
     jnp.full((batch,), PAD_ID, jnp.int32),
     jnp.full((batch, max_length), PAD_ID, jnp.int32),
-    model.init_cache(batch, max_length),
+    cache,
     jnp.all(encoder_segment_ids == 0, axis=1),
   )
   return jax.lax.while_loop(running, step, start)[2]

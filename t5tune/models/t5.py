@@ -123,31 +123,29 @@ class DecoderLayer(nnx.Module):
     """Decodes one position against the cache.
 
     Args:
-      x: (b, 1, d), the stream at `position`.
-      cache: keys and values of the positions so far, each (b, t, h, k).
-      cross_key_value: projections of the encoder's output, each (b, s, h, k).
+      x: (b, d), the stream at `position`.
+      cache: keys and values of the positions so far, each (b, h, t, k).
+      cross_key_value: projections of the encoder's output, each (b, h, s, k).
       position: int32 scalar.
-      bias: (h, 1, t).
-      cross_mask: (b, 1, 1, s).
+      bias: (h, t).
+      cross_mask: (b, 1, s).
 
     Returns:
-      (b, 1, d) and the cache with `position` filled in.
+      (b, d) and the cache with `position` filled in.
     """
     h = self.pre_self_attention_layer_norm(x)
-    key_value = self.self_attention.project_key_value(h)
+    new = self.self_attention.project_key_value(h[:, None])  # (b, 1, h, k)
     cache = tuple(
-      jax.lax.dynamic_update_slice_in_dim(old, new, position, axis=1)
-      for old, new in zip(cache, key_value, strict=True)
+      jax.lax.dynamic_update_slice_in_dim(old, n.swapaxes(1, 2), position, axis=2)
+      for old, n in zip(cache, new, strict=True)
     )
-    so_far = jnp.arange(cache[0].shape[1]) <= position
-    query = self.self_attention.project_query(h)
-    x = x + self.self_attention.attend(query, *cache, bias, so_far)
+    so_far = jnp.arange(cache[0].shape[2]) <= position
+    x = x + self.self_attention.attend_once(h, *cache, bias, so_far)
     h = self.pre_cross_attention_layer_norm(x)
-    query = self.encoder_decoder_attention.project_query(h)
-    x = x + self.encoder_decoder_attention.attend(
-      query, *cross_key_value, None, cross_mask
+    x = x + self.encoder_decoder_attention.attend_once(
+      h, *cross_key_value, None, cross_mask
     )
-    return x + self.mlp(self.pre_mlp_layer_norm(x), None), cache
+    return x + self.mlp(self.pre_mlp_layer_norm(x)[:, None], None)[:, 0], cache
 
 
 class Encoder(nnx.Module):
@@ -206,32 +204,14 @@ class Decoder(nnx.Module):
     x = _scan_layers(body, self.config, self.layers, x, keys[1])
     return layers.dropout(self.decoder_norm(x), self.config.dropout_rate, keys[2])
 
-  def project_encoded(self, encoded):
-    """Returns every layer's cross-attention keys and values, (l, b, s, h, k)."""
+  def layer_list(self) -> list[DecoderLayer]:
+    """Returns the layers one by one, as cached decoding wants them."""
     graphdef, params = nnx.split(self.layers)
-
-    def project(layer_params):
-      layer = nnx.merge(graphdef, layer_params)
-      return layer.encoder_decoder_attention.project_key_value(encoded)
-
-    return jax.lax.map(project, params)
-
-  def step(self, x, cache, cross_key_value, position, encoder_segment_ids):
-    """Decodes one position: (b, 1, d) to (b, 1, d) and the new cache."""
-    graphdef, params = nnx.split(self.layers)
-    length = cache[0].shape[2]
-    bias = self.relpos_bias(position[None], jnp.arange(length))
-    cross_mask = (encoder_segment_ids > 0)[:, None, None, :]
-
-    def body(x, layer_inputs):
-      layer_params, layer_cache, layer_cross = layer_inputs
-      layer = nnx.merge(graphdef, layer_params)
-      return layer.step(x, layer_cache, layer_cross, position, bias, cross_mask)
-
-    x, cache = jax.lax.scan(
-      body, x, (params, cache, cross_key_value), unroll=self.config.unroll
-    )
-    return self.decoder_norm(x), cache
+    count = self.config.num_decoder_layers
+    return [
+      nnx.merge(graphdef, jax.tree.map(lambda x, i=i: x[i], params))
+      for i in range(count)
+    ]
 
 
 class T5(nnx.Module):
@@ -288,19 +268,47 @@ class T5(nnx.Module):
       logits.astype(jnp.float32), "batch", "length", "vocab"
     )
 
-  def init_cache(self, batch: int, length: int) -> tuple[jax.Array, jax.Array]:
-    """Returns empty self-attention keys and values, each (l, b, t, h, k)."""
-    c = self.config
-    shape = (c.num_decoder_layers, batch, length, c.num_heads, c.head_dim)
-    return jnp.zeros(shape, c.jax_dtype), jnp.zeros(shape, c.jax_dtype)
+  def start_decoding(self, encoder_input_tokens, encoder_segment_ids, max_length):
+    """Encodes, and returns the function that decodes one position.
 
-  def decode_step(self, tokens, cache, cross_key_value, position, encoder_segment_ids):
-    """Returns float32 logits (b, v) after int32 tokens (b,) and the new cache."""
-    x = self.token_embedder(tokens[:, None])
-    x, cache = self.decoder.step(
-      x, cache, cross_key_value, position, encoder_segment_ids
-    )
-    return self.logits(x)[:, 0], cache
+    What does not change from one position to the next is computed here, once: the
+    layers taken out of their stack, the cross-attention keys and values, the bias.
+
+    Args:
+      encoder_input_tokens: int32 (b, s).
+      encoder_segment_ids: int32 (b, s), 1 at tokens and 0 at padding.
+      max_length: t, the number of positions.
+
+    Returns:
+      `step(tokens, position, cache)`, which maps int32 tokens (b,) to float32
+      logits (b, v) of the next token and the new cache, and the empty cache: for
+      each layer keys and values, each (b, h, t, k).
+    """
+    config = self.config
+    encoded = self.encode(encoder_input_tokens, encoder_segment_ids)
+    layer_list = self.decoder.layer_list()
+    cross = []
+    for layer in layer_list:
+      key_value = layer.encoder_decoder_attention.project_key_value(encoded)
+      cross.append(tuple(x.swapaxes(1, 2) for x in key_value))  # (b, h, s, k)
+    cross_mask = (encoder_segment_ids > 0)[:, None, :]
+    positions = jnp.arange(max_length)
+    bias = self.decoder.relpos_bias(positions, positions)  # (h, t, t)
+    shape = (encoded.shape[0], config.num_heads, max_length, config.head_dim)
+    empty = jnp.zeros(shape, config.jax_dtype)
+
+    def step(tokens, position, cache):
+      x = self.token_embedder(tokens[:, None])[:, 0]
+      bias_here = jax.lax.dynamic_index_in_dim(bias, position, 1, keepdims=False)
+      filled = []
+      for layer, layer_cache, layer_cross in zip(layer_list, cache, cross, strict=True):
+        x, layer_cache = layer.step(
+          x, layer_cache, layer_cross, position, bias_here, cross_mask
+        )
+        filled.append(layer_cache)
+      return self.logits(self.decoder.decoder_norm(x)[:, None])[:, 0], filled
+
+    return step, [(empty, empty)] * len(layer_list)
 
 
 def pad_vocab_size(config: T5Config, vocabulary_size: int) -> T5Config:
