@@ -59,7 +59,6 @@ setuptools.setup(
     "rouge-score>=0.1.2,<0.2",
     "sacrebleu>=2.4,<3",
     "sentencepiece>=0.2,<0.3",
-    "seqeval>=1.2.2,<2",
     "seqio>=0.0.20,<0.1",
     "tensorboardX>=2.6,<3",
     "tensorflow>=2.18,<3",

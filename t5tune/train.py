@@ -71,7 +71,7 @@ def train(run, configuration, flags) -> int:
 
   from t5tune import partitioning
   from t5tune.data import build, feed, mixture_table, vocabularies
-  from t5tune.evaluation import evaluator, results, scoring
+  from t5tune.evaluation import evaluator, results
   from t5tune.models import t5
   from t5tune.training import (
     checkpoints,
@@ -97,9 +97,7 @@ def train(run, configuration, flags) -> int:
   mixture = build.ensure(request, flags.store_dir)
   feed_config = feed.FeedConfig(run.batch_size, *run.row_lengths, run.pack, run.seed)
   data = feed.Feed(mixture, feed_config, jax.process_index(), jax.process_count())
-  train_steps = run.train_steps or math.ceil(
-    run.train_epochs * feed.summarize(data, mixture, None).steps_per_epoch
-  )
+  train_steps = run.train_steps or math.ceil(run.train_epochs * data.steps_per_epoch)
 
   # --- Model and optimiser.
   model = train_state.Model(t5.pad_vocab_size(run.model, tokenizer.size))
@@ -114,7 +112,7 @@ def train(run, configuration, flags) -> int:
 
   # --- Work directory: a new one, or one that holds this very run.
   identity = run.identity(tokenizer.sha256, mixture.fingerprint)
-  workdir.check(directory, identity)
+  workdir.check(directory, identity, train_steps)
   changes = workdir.changed_bindings(directory, configuration.text)
   workdir.begin(directory, identity, configuration.text)
   saved = checkpoints.Checkpoints(directory / "checkpoints", run.keep_checkpoints)
@@ -123,81 +121,59 @@ def train(run, configuration, flags) -> int:
   console.print(configuration.text, highlight=False, markup=False)
   _print_lines(console, "Overrides", configuration.overrides)
   _print_lines(console, "Changed since the last start", changes)
-  summary = feed.summarize(data, mixture, train_steps)
-  mixture_table.print_mixture(console, mixture.name, summary, train_steps)
-  kind, count = jax.devices()[0].device_kind, jax.device_count()
-  devices = f"{count} {kind} device(s), mesh {dict(mesh.shape)}"
-  _print_lines(console, f"{model.num_params():,} parameters on {devices}", [])
+  mixture_table.print_mixture(console, mixture.name, data, train_steps)
+  devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
+  size = f"{model.num_params():,} parameters, {run.model.dtype}"
+  _print_lines(console, f"{size}, {devices}, mesh {dict(mesh.shape)}", [])
 
   with jax.set_mesh(mesh):
     # --- Restore: from this directory, else pretrained weights, else scratch.
     batches = data.batches()
-    best = {"score": -math.inf, "step": 0}
+    best = {"score": None, "step": 0}
     if saved.latest() is not None:
       abstract = train_state.placed_abstract_state(model, optimizer, mesh)
       state, meta = saved.restore(saved.latest(), abstract)
       batches.set_state(meta["feed"])
       best = meta["best"]
-      console.print(f"continuing from step {int(state.step)}", highlight=False)
+      _print_lines(console, f"Continuing from step {int(state.step)}", [])
     else:
       state = train_state.create(model, optimizer, mesh, run.seed)
     first_step = int(state.step)
 
-    # --- Evaluation.
-    config = evaluator.EvalConfig(
-      run.eval_batch_size, run.input_length, run.target_length
-    )
-    scorer = scoring.Scorer(request)
-    evaluate = evaluator.Evaluator(model, mesh, config, mixture, tokenizer, scorer)
+    # --- Evaluation and logs.
+    evaluate = evaluator.for_run(run, request, mixture, model, mesh, tokenizer)
     log = run_log.RunLog(directory, first_step)
     progress = run_log.Progress(console, first_step, train_steps)
-
-    def score(step, split, examples, full):
-      began = time.monotonic()
-      scored = evaluate.evaluate(
-        state.params, split, run.eval_split, examples, full, progress.evaluating
-      )
-      progress.evaluated(time.monotonic() - began)
-      results.save(directory, step, split, scored)
-      for r in scored:
-        values = {**r.scores, "loss": r.loss, "mean_length": r.mean_length}
-        log.write(step, "eval", values, {"split": r.split, "task": r.task})
-      return scored
-
-    def save(step, value):
-      meta = {"feed": batches.get_state(), "best": best}
-      saved.save(state, meta, value)
+    into = (run, directory, progress, log)
 
     # --- Loop. An evaluation sees the weights after its step's update.
     with progress, interrupt.Interrupt() as stop:
       if first_step == 0 and run.eval_before:
-        score(0, run.test_split, run.test_examples, full=True)
+        results.score_test(evaluate, state.params, 0, *into)
       target_tokens = []
       for step in range(first_step + 1, train_steps + 1):
         batch = _next_batch(batches, mesh, progress)
         state, metrics = update(state, batch, dropout_key)
         target_tokens.append(metrics["target_tokens"])
         last = step == train_steps or stop.requested
-        if step % run.log_steps == 0 or last or step == first_step + 1:
+        if every(run.log_steps, step) or last or step == first_step + 1:
           _log(log, progress, step, metrics, target_tokens)
-        value = None
-        if run.eval_steps and step % run.eval_steps == 0:
-          scored = score(step, run.eval_split, run.eval_examples, full=False)
-          value = evaluator.chosen_score(scored, run.best_metric)
-        improved = value is not None and value > best["score"]
+        score = None
+        if every(run.eval_steps, step):
+          score = results.score_validation(evaluate, state.params, step, *into)
+        improved = score is not None and score > (best["score"] or -math.inf)
         if improved:
-          best = {"score": value, "step": step}
-        if step % run.checkpoint_steps == 0 or improved or last:
-          save(step, value)
+          best = {"score": score, "step": step}
+        if every(run.checkpoint_steps, step) or improved or last:
+          saved.save(state, {"feed": batches.get_state(), "best": best}, score)
         if stop.requested:
           break
       batches.close()
-      saved.wait()
+      saved.close()
       ended = int(state.step) == train_steps
       if ended and not results.load_scores(directory, run.test_split, train_steps):
-        score(train_steps, run.test_split, run.test_examples, full=True)
+        results.score_test(evaluate, state.params, train_steps, *into)
     log.close()
-    saved.close()
 
   if not ended:
     again = " ".join(["python -m t5tune.train", *sys.argv[1:]])
@@ -205,6 +181,11 @@ def train(run, configuration, flags) -> int:
     return 130
   _print_results(console, run, directory, train_steps, best)
   return 0
+
+
+def every(period: int, step: int) -> bool:
+  """Returns whether something done every `period` steps (0: never) is due."""
+  return period > 0 and step % period == 0
 
 
 def _next_batch(batches, mesh, progress) -> dict[str, Any]:

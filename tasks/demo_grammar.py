@@ -59,8 +59,8 @@ class Draw:
     return self.rng.random() < probability
 
   def value(self, pool: Pool) -> str:
-    """Returns a value of `pool`: outside training an unseen one half of the time."""
-    if self.split != "train" and self.chance(0.5):
+    """Returns a value of `pool`: outside training an unseen one three times in ten."""
+    if self.split != "train" and self.chance(0.3):
       self.unseen.append(self.choice(pool.unseen))
       return self.unseen[-1]
     return self.choice(pool.seen)

@@ -174,11 +174,12 @@ def _with_further_passes(mixture, request: index.Request, tasks, build):
   config = feed.FeedConfig(
     request.batch_size, *request.row_lengths, request.pack, request.seed
   )
-  summary = feed.summarize(feed.Feed(mixture, config), mixture, request.train_steps)
-  factor = request.train_epochs or 1.0
+  data = feed.Feed(mixture, config)
+  steps = request.train_steps or math.ceil(request.train_epochs * data.steps_per_epoch)
+  summary = data.summary(steps)
   extended = []
   for task, ready, share in zip(tasks, mixture.tasks, summary.tasks, strict=True):
-    count = min(math.ceil(share.epochs * factor), request.max_passes)
+    count = min(math.ceil(share.epochs), request.max_passes)
     more = [str(build(task, "train", pass_index=i)) for i in range(1, count)]
     extended.append(dataclasses.replace(ready, passes=(*ready.passes, *more)))
   return dataclasses.replace(mixture, tasks=tuple(extended))

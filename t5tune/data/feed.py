@@ -67,7 +67,7 @@ class Feed(grain.IterDataset):
         of the rows.
     """
     super().__init__()
-    self.config = config
+    self.config, self._mixture = config, mixture
     self.stores = [
       [token_store.TokenStore(p) for p in task.passes] for task in mixture.tasks
     ]
@@ -94,6 +94,50 @@ class Feed(grain.IterDataset):
       return [[i] for i in range(span)], examples
     lengths = np.stack([self.stores[t][p].lengths[i] for t, p, i in examples])
     return packing.first_fit(lengths, self.config.lengths), examples
+
+  @functools.cached_property
+  def steps_per_epoch(self) -> float:
+    """Batches in which as many examples go by as the mixture's tasks hold."""
+    return self.summary(1).steps_per_epoch
+
+  def summary(self, train_steps: int) -> "FeedSummary":
+    """Returns what a run will see, estimated from the first windows' plan.
+
+    Args:
+      train_steps: length of the run, in batches.
+    """
+    config, tasks = self.config, self._mixture.tasks
+    windows = 2 if config.pack else math.ceil(2 * _WINDOW / config.batch_size)
+    plans = [self.plan(w) for w in range(windows)]
+    num_examples = sum(len(examples) for _, examples in plans)
+    per_batch = num_examples / sum(len(r) for r, _ in plans) * config.batch_size
+    rates = np.asarray([task.rate for task in tasks])
+    shares = rates / rates.sum()
+    sizes = [len(passes[0]) for passes in self.stores]
+    means = np.asarray([passes[0].lengths.mean(axis=0) for passes in self.stores])
+    tokens = shares @ means  # of an example: input and target tokens
+    return FeedSummary(
+      tasks=tuple(
+        TaskShare(
+          name=task.name,
+          examples=size,
+          share=float(share),
+          token_share=float(share * mean[1] / tokens[1]),
+          epochs=float(train_steps * per_batch * share / size),
+          passes=len(task.passes),
+        )
+        for task, size, share, mean in zip(tasks, sizes, shares, means, strict=True)
+      ),
+      examples_per_batch=per_batch,
+      target_tokens_per_batch=float(tokens[1] * per_batch),
+      input_density=float(
+        tokens[0] * per_batch / config.batch_size / config.lengths[0]
+      ),
+      target_density=float(
+        tokens[1] * per_batch / config.batch_size / config.lengths[1]
+      ),
+      steps_per_epoch=sum(sizes) / per_batch,
+    )
 
 
 class _FeedIterator(grain.DatasetIterator):
@@ -202,41 +246,3 @@ class FeedSummary:
   input_density: float
   target_density: float
   steps_per_epoch: float
-
-
-def summarize(
-  feed: Feed, mixture: index.PreparedMixture, train_steps: int | None
-) -> FeedSummary:
-  """Returns what `train_steps` batches hold, estimated from the first windows.
-
-  Args:
-    feed: the feed.
-    mixture: the mixture it reads.
-    train_steps: length of the run; None for one epoch.
-  """
-  windows = 2 if feed.config.pack else math.ceil(2 * _WINDOW / feed.config.batch_size)
-  plans = [feed.plan(w) for w in range(windows)]
-  num_rows = sum(len(rows) for rows, _ in plans)
-  num_examples = sum(len(examples) for _, examples in plans)
-  per_batch = num_examples / num_rows * feed.config.batch_size
-  rate = np.asarray([task.rate for task in mixture.tasks])
-  share = rate / rate.sum()
-  sizes = np.asarray([len(passes[0]) for passes in feed.stores])
-  mean = np.asarray([passes[0].lengths.mean(axis=0) for passes in feed.stores])
-  tokens = share @ mean * per_batch  # input and target tokens of a batch
-  steps_per_epoch = sizes.sum() / per_batch
-  steps = steps_per_epoch if train_steps is None else train_steps
-  rows = zip(
-    mixture.tasks, sizes, share, share * mean[:, 1] / (share @ mean[:, 1]), strict=True
-  )
-  return FeedSummary(
-    tasks=tuple(
-      TaskShare(t.name, int(n), s, ts, steps * per_batch * s / n, len(t.passes))
-      for t, n, s, ts in rows
-    ),
-    examples_per_batch=per_batch,
-    target_tokens_per_batch=tokens[1],
-    input_density=tokens[0] / (feed.config.batch_size * feed.config.input_length),
-    target_density=tokens[1] / (feed.config.batch_size * feed.config.target_length),
-    steps_per_epoch=steps_per_epoch,
-  )

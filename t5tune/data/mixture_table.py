@@ -7,16 +7,17 @@ from t5tune.data import feed
 
 
 def print_mixture(
-  console: Console, mixture: str, summary: feed.FeedSummary, train_steps: int
+  console: Console, mixture: str, data: feed.Feed, train_steps: int
 ) -> None:
   """Prints each task's examples, rate and epochs, and what a batch holds.
 
   Args:
     console: where to print.
     mixture: the mixture's name.
-    summary: from `feed.summarize`, for these steps.
+    data: the feed.
     train_steps: updates of the run.
   """
+  summary = data.summary(train_steps)
   table = Table(title=f"Mixture {mixture}", title_justify="left")
   table.add_column("task")
   columns = ("examples", "rate", "share of target tokens", "epochs", "passes")

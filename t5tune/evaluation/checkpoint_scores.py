@@ -6,7 +6,7 @@ import jax
 
 from t5tune import errors, partitioning
 from t5tune.data import build, index, vocabularies
-from t5tune.evaluation import evaluator, results, scoring
+from t5tune.evaluation import evaluator, results
 from t5tune.models import t5
 from t5tune.training import checkpoints, run_log
 from t5tune.training import workdir as run_directory
@@ -67,22 +67,11 @@ def score_checkpoints(run: Any, flags: Any) -> None:
 
   mesh = partitioning.make_mesh(run.mesh)
   model = Model(t5.pad_vocab_size(run.model, tokenizer.size))
-  config = evaluator.EvalConfig(
-    run.eval_batch_size, run.input_length, run.target_length
-  )
-  scorer = scoring.Scorer(request)
-  evaluate = evaluator.Evaluator(model, mesh, config, mixture, tokenizer, scorer)
+  evaluate = evaluator.for_run(run, request, mixture, model, mesh, tokenizer)
   with jax.set_mesh(mesh), run_log.Progress(console, 0, len(steps)) as progress:
     for step in steps:
-      scored = evaluate.evaluate(
-        saved.restore_params(step, model.abstract_params(mesh)),
-        run.test_split,
-        run.eval_split,
-        run.test_examples,
-        full=True,
-        progress=progress.evaluating,
-      )
-      results.save(workdir, step, run.test_split, scored)
+      params = saved.restore_params(step, model.abstract_params(mesh))
+      results.score_test(evaluate, params, step, run, workdir, progress)
       after = results.load_scores(workdir, run.test_split, step)
       before = results.load_scores(workdir, run.test_split, 0) if step else None
       results.print_losses(console, after, before)

@@ -240,6 +240,22 @@ class Evaluator:
     return jax.tree.map(put, batch)
 
 
+def for_run(run, request: index.Request, mixture, model: Model, mesh: Mesh, tokenizer):
+  """Returns the evaluator of a run.
+
+  Args:
+    run: the settings (`t5tune.run.Run`).
+    request: the data asked for.
+    mixture: the same, prepared.
+    model: the model.
+    mesh: the mesh.
+    tokenizer: the run's vocabulary.
+  """
+  config = EvalConfig(run.eval_batch_size, run.input_length, run.target_length)
+  scorer = scoring.Scorer(request)
+  return Evaluator(model, mesh, config, mixture, tokenizer, scorer)
+
+
 def average_score(results: Sequence[TaskResult]) -> float:
   """Returns the mean of the tasks' headline scores."""
   return float(np.mean([result.headline[1] for result in results]))

@@ -24,6 +24,63 @@ def predictions_file(
   return directory / "predictions" / f"{task}-{split}-{step}.jsonl"
 
 
+def score_test(
+  evaluate: evaluator.Evaluator, params, step: int, run, directory, progress, log=None
+) -> None:
+  """Evaluates fully on the test split, and saves scores and predictions.
+
+  Args:
+    evaluate: the evaluator.
+    params: the model's parameters.
+    step: the step they belong to.
+    run: the settings (`t5tune.run.Run`).
+    directory: the work directory.
+    progress: a `run_log.Progress`.
+    log: a `run_log.RunLog` that gets the scores, or None.
+  """
+  with progress.evaluation():
+    scored = evaluate.evaluate(
+      params,
+      run.test_split,
+      run.eval_split,
+      run.test_examples,
+      full=True,
+      progress=progress.evaluating,
+    )
+  save(directory, step, run.test_split, scored)
+  if log:
+    _log(log, step, scored)
+
+
+def score_validation(
+  evaluate: evaluator.Evaluator, params, step: int, run, directory, progress, log
+) -> float:
+  """Evaluates on the validation split; returns the score that ranks checkpoints.
+
+  Args:
+    evaluate: the evaluator.
+    params: the model's parameters.
+    step: the step they belong to.
+    run: the settings (`t5tune.run.Run`).
+    directory: the work directory.
+    progress: a `run_log.Progress`.
+    log: a `run_log.RunLog` that gets the scores.
+  """
+  with progress.evaluation():
+    scored = evaluate.evaluate(
+      params, run.eval_split, None, run.eval_examples, progress=progress.evaluating
+    )
+  save(directory, step, run.eval_split, scored)
+  _log(log, step, scored)
+  return evaluator.chosen_score(scored, run.best_metric)
+
+
+def _log(log, step: int, scored: Sequence[evaluator.TaskResult]) -> None:
+  for result in scored:
+    values = {**result.scores, "loss": result.loss, "mean_length": result.mean_length}
+    log.write(step, "eval", values, {"split": result.split, "task": result.task})
+
+
 def save(
   directory: pathlib.Path,
   step: int,

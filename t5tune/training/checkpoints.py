@@ -1,8 +1,11 @@
 """Checkpoints: written by orbax in the background, guarded by our own checksums."""
 
 import functools
+import json
 import logging
 import pathlib
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -30,10 +33,15 @@ class Checkpoints:
       directory: the directory.
       keep: how many of the latest to keep, beside the best.
       read_only: whether saving is ruled out.
+
+    Raises:
+      UserError: the score of a checkpoint is damaged.
     """
     self._directory = pathlib.Path(directory).absolute()
+    self._check_scores()
     policies = checkpoint_managers.preservation_policy
-    score = lambda metrics: metrics["score"]  # noqa: E731
+    # Of equal scores the first is the best, as it is to the training loop.
+    score = lambda metrics: (metrics["score"], -metrics["step"])  # noqa: E731
     # `max_to_keep` with a `best_fn` may drop the newest; these policies do not.
     kept = policies.AnyPreservationPolicy(
       [
@@ -79,7 +87,8 @@ class Checkpoints:
     """
     step = int(state.step)
     sums = jax.device_get(_checksums({"params": state.params, "opt": state.opt_state}))
-    meta = {**meta, "checksums": {k: int(v) for k, v in _by_path(sums).items()}}
+    sums = {k: int(v) for k, v in _by_path(sums).items()}
+    meta = _sealed({**meta, "checksums": sums})
     self._guarded(
       functools.partial(
         self._manager.save,
@@ -89,7 +98,7 @@ class Checkpoints:
           opt_state=ocp.args.StandardSave(state.opt_state),
           meta=ocp.args.JsonSave(meta),
         ),
-        metrics=None if score is None else {"score": score},
+        metrics=None if score is None else _sealed({"score": score, "step": step}),
         force=True,
       )
     )
@@ -116,7 +125,7 @@ class Checkpoints:
       meta=ocp.args.JsonRestore(),
     )
     sums = _checksums({"params": restored.params, "opt": restored.opt_state})
-    self._verify(step, sums, restored.meta["checksums"])
+    self._verify(step, sums, restored.meta)
     state = TrainState(
       jax.device_put(jnp.int32(step), abstract.step.sharding),
       restored.params,
@@ -132,7 +141,7 @@ class Checkpoints:
       meta=ocp.args.JsonRestore(),
     )
     sums = _checksums({"params": restored.params})
-    self._verify(step, sums, restored.meta["checksums"])
+    self._verify(step, sums, restored.meta)
     return restored.params
 
   def wait(self) -> None:
@@ -167,16 +176,49 @@ class Checkpoints:
         f" {str(e).splitlines()[0]}. {_way_out(step, others)}"
       ) from e
 
-  def _verify(self, step: int, sums, recorded: dict[str, int]) -> None:
+  def _verify(self, step: int, sums, meta: dict[str, Any]) -> None:
     found = _by_path(jax.device_get(sums))
-    damaged = [name for name, value in found.items() if int(value) != recorded[name]]
+    if not _is_whole(meta):
+      damaged = ["meta"]
+    else:
+      recorded = meta["checksums"]
+      damaged = [name for name, value in found.items() if int(value) != recorded[name]]
     if damaged:
+      more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
       others = [s for s in self.steps() if s != step]
       raise errors.UserError(
-        f"checkpoint {self._directory / str(step)} is damaged: {damaged[0]} (and"
-        f" {len(damaged) - 1} more) differ from what was saved."
-        f" {_way_out(step, others)}"
+        f"checkpoint {self._directory / str(step)} is damaged: {damaged[0]}{more} not"
+        f" as saved. {_way_out(step, others)}"
       )
+
+  def _check_scores(self) -> None:
+    for file in sorted(self._directory.glob("*/metrics/metrics")):
+      try:
+        whole = _is_whole(json.loads(file.read_text()))
+      except ValueError:
+        whole = False
+      if not whole:
+        raise errors.UserError(
+          f"checkpoint {file.parents[1]} is damaged: its score, {file}, is not as"
+          " saved. Remove that checkpoint's directory to go on without it."
+        )
+
+
+def _sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns JSON values with a checksum of themselves."""
+  return {**values, "crc32": _crc32(values)}
+
+
+def _is_whole(sealed: Any) -> bool:
+  """Whether the values are those that `_sealed` got."""
+  if not isinstance(sealed, dict):
+    return False
+  values = {k: v for k, v in sealed.items() if k != "crc32"}
+  return sealed.get("crc32") == _crc32(values)
+
+
+def _crc32(values: Mapping[str, Any]) -> int:
+  return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
 def _way_out(step: int, others: list[int]) -> str:

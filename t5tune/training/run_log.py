@@ -1,5 +1,6 @@
 """What a run says while it runs: progress, metrics.jsonl and TensorBoard events."""
 
+import contextlib
 import json
 import math
 import pathlib
@@ -20,6 +21,8 @@ class RunLog:
   def __init__(self, directory: pathlib.Path, step: int):
     """Opens the files; what a killed run logged after `step` is dropped.
 
+    At step 0 all is dropped: the run begins anew, with the scores before training.
+
     Args:
       directory: the work directory.
       step: the step the run starts from.
@@ -28,13 +31,13 @@ class RunLog:
 
     self._path = directory / "metrics.jsonl"
     kept = []
-    if self._path.is_file():
+    if step and self._path.is_file():
       kept = [line for line in _whole_lines(self._path) if line["step"] <= step]
     text = "".join(json.dumps(line) + "\n" for line in kept)
     workdir.write_atomically(self._path, text)
     self._file = open(self._path, "a", encoding="utf-8")
     self._events = tensorboardX.SummaryWriter(
-      str(directory / "tensorboard"), purge_step=step + 1 if step else None
+      str(directory / "tensorboard"), purge_step=step + 1 if step else 0
     )
 
   def write(
@@ -148,11 +151,17 @@ class Progress:
     """Shows how far an evaluation is."""
     self._bar.update(self._eval, visible=True, completed=done, total=total, shown=task)
 
-  def evaluated(self, seconds: float) -> None:
-    """Hides the evaluation, whose time counts neither for pace nor throughput."""
-    self._bar.update(self._eval, visible=False)
-    self._paused += seconds
-    self._line_began += seconds
+  @contextlib.contextmanager
+  def evaluation(self):
+    """Surrounds an evaluation, whose time counts neither for pace nor throughput."""
+    began = time.monotonic()
+    try:
+      yield
+    finally:
+      seconds = time.monotonic() - began
+      self._bar.update(self._eval, visible=False)
+      self._paused += seconds
+      self._line_began += seconds
 
 
 def clock(seconds: float) -> str:

@@ -39,11 +39,11 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
         f.write(text)
         f.flush()
         os.fsync(f.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
       except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    temporary.chmod(0o644)
-    temporary.replace(path)
   except OSError as e:
     raise cannot_write(path, e) from e
 
@@ -56,15 +56,16 @@ def cannot_write(path: pathlib.Path, e: OSError) -> errors.UserError:
   )
 
 
-def check(workdir: pathlib.Path, identity: Mapping[str, Any]) -> list[str]:
+def check(workdir: pathlib.Path, identity: Mapping[str, Any], train_steps: int) -> None:
   """Checks that a run may start, or go on, in a directory; changes nothing.
 
   Args:
     workdir: the directory, which need not exist.
     identity: what must be the same at every start of a run.
+    train_steps: length of the run.
 
   Raises:
-    UserError: it cannot be written, or holds another run.
+    UserError: it cannot be written, holds another run, or has gone further.
   """
   exists = next(p for p in (workdir, *workdir.absolute().parents) if p.exists())
   if not exists.is_dir():
@@ -83,8 +84,13 @@ def check(workdir: pathlib.Path, identity: Mapping[str, Any]) -> list[str]:
         " matched with this configuration. Name a new --workdir."
       )
     return
-  before = json.loads(file.read_text())
-  _compare(workdir, before, json.loads(json.dumps(identity)))
+  _compare(workdir, _read_identity(file), json.loads(json.dumps(identity)))
+  steps = [int(p.name) for p in workdir.glob("checkpoints/*") if p.name.isdigit()]
+  if max(steps, default=0) > train_steps:
+    raise errors.UserError(
+      f"--workdir={workdir} is at step {max(steps)}, beyond TRAIN_STEPS ="
+      f" {train_steps}. Raise TRAIN_STEPS to go on, or name a new --workdir."
+    )
 
 
 def check_model(workdir: pathlib.Path, identity: Mapping[str, Any]) -> None:
@@ -103,10 +109,19 @@ def check_model(workdir: pathlib.Path, identity: Mapping[str, Any]) -> None:
       f"--workdir={workdir} holds no run (no run.json): name the directory of a"
       " training run."
     )
-  before = json.loads(file.read_text())
-  now = json.loads(json.dumps(identity))
+  before, now = _read_identity(file), json.loads(json.dumps(identity))
   keys = ("model", "VOCABULARY")
-  _compare(workdir, {k: before[k] for k in keys}, {k: now[k] for k in keys})
+  _compare(workdir, {k: before.get(k) for k in keys}, {k: now[k] for k in keys})
+
+
+def _read_identity(file: pathlib.Path) -> dict[str, Any]:
+  try:
+    return dict(json.loads(file.read_text(encoding="utf-8")))
+  except (ValueError, TypeError) as e:
+    raise errors.UserError(
+      f"{file} is damaged ({e}), so its run cannot be matched with this"
+      " configuration. Name a new --workdir."
+    ) from e
 
 
 def _compare(workdir, before: dict, now: dict) -> None:

@@ -96,7 +96,9 @@ def test_a_draw_follows_from_key_pass_and_seed_only():
 
 def test_draws_are_the_ones_stores_were_built_with():
   # They are part of a token store's content without being in its fingerprint.
-  assert "".join(filled(templates.fill(FOUR), dataset(8)).values()) == "t2t1t3t0t1t3t1t0"
+  assert (
+    "".join(filled(templates.fill(FOUR), dataset(8)).values()) == "t2t1t3t0t1t3t1t0"
+  )
 
 
 @pytest.mark.parametrize("pass_index", [0, 1, 6])
