@@ -8,7 +8,6 @@ action and outcome. The outcome decides the summary's sentence structure.
 import dataclasses
 
 from t5tune.tasks import demo_domains_home, demo_domains_travel
-from t5tune.tasks.demo_domains import Action, Domain
 from t5tune.tasks.demo_grammar import Draw
 from t5tune.tasks.demo_names import FIRST_NAMES, LAST_NAMES
 
@@ -78,7 +77,7 @@ CODE_LETTERS = "ABCDEFGHKLMNPRSTUVWXYZ"
 
 
 def example(draw: Draw) -> dict[str, str]:
-  """Returns one row: `dialogue`, turns joined by spaces, and its `summary`."""
+  """Returns one row: `dialogue`, a turn a line, and its `summary`."""
   domain = draw.choice(DOMAINS)
   issue = draw.choice(domain.issues)
   name = draw.value(FIRST_NAMES)
@@ -123,7 +122,7 @@ def example(draw: Draw) -> dict[str, str]:
     "offer": action.offer,
   }
   summary = draw.phrase(outcome.summary, **slots)
-  dialogue = " ".join(f"{speaker}: {text}" for speaker, text in turns)
+  dialogue = "\n".join(f"{speaker}: {text}" for speaker, text in turns)
   return {"dialogue": dialogue, "summary": summary}
 
 
@@ -133,7 +132,7 @@ def _details(draw: Draw) -> dict[str, str]:
   return {
     "number": str(draw.rng.randint(10000, 99999)),
     "digits": digits,
-    "day": str(draw.rng.randint(3, 28)),
+    "day": str(draw.rng.randint(4, 20)),
     "code": "".join(draw.choice(CODE_LETTERS) for _ in range(2)) + digits[:2],
     "surname": draw.value(LAST_NAMES),
   }

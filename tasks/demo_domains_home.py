@@ -237,7 +237,7 @@ LIBRARY = Domain(
       "[Forget the fee, I have deleted it|I am cancelling the fee].",
       "I would like the fee [cancelled|deleted].",
       "cancels the fee",
-      "a cancelled fee",
+      "cancelling the fee",
     ),
     "branch": Action(
       "Our [other|northern] branch has a copy and [sends|brings] it here.",

@@ -186,7 +186,7 @@ RESTAURANT = Domain(
       "You [do not have to|need not] pay for it.",
       "I do not want to pay for it.",
       "takes it off the bill",
-      "not having to pay",
+      "taking it off the bill",
     ),
     "dessert": Action(
       "May I bring you [a dessert|some cake] [on the house|as a present]?",

@@ -131,8 +131,7 @@ FORMS = (
   ),
   (
     "private Map<$boxed, $Class> ${field}s = new HashMap<>();",
-    "private Dictionary<$sharp, $Class> ${field}s = "
-    "new Dictionary<$sharp, $Class>();",
+    "private Dictionary<$sharp, $Class> ${field}s = new Dictionary<$sharp, $Class>();",
   ),
   (
     "$access boolean $verb$Field(Object $thing) { return $thing instanceof $Class; }",

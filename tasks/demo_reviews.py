@@ -55,7 +55,7 @@ KINDS = (
     ),
   ),
   (
-    ("fabric", "zip", "strap", "smell", "case"),
+    ("fabric", "zip", "strap", "smell"),
     Pool.of(
       "apron, backpack, coat, dress, handbag, jacket, raincoat, sleeping bag, "
       "suitcase, tent, toiletry bag",
@@ -114,14 +114,14 @@ OPENINGS = (
 CLOSINGS = (
   "",
   "",
-  " I use it [every day|on weekends|when we travel].",
-  " My {relative} [has the same one|asked me about it].",
+  " [That is all I can say so far|I will write again in a month].",
+  " My {relative} [bought the same one|asked me about it].",
 )
 RELATIVES = ("aunt", "brother", "cousin", "daughter", "father", "mother", "sister")
 
 
-def example(draw: Draw) -> dict[str, str]:
-  """Returns one row: `review` and its `stars`, "1" to "5"."""
+def example(draw: Draw) -> dict[str, str | int]:
+  """Returns one row: `review` and its `stars`, 1 to 5."""
   own, products = draw.choice(KINDS)
   stars = draw.choice(tuple(VALUES))
   values = draw.choice(VALUES[stars])
@@ -141,4 +141,4 @@ def example(draw: Draw) -> dict[str, str]:
   joined = JOINED[values[0] * values[1] > 0]
   statements = draw.phrase(joined, first=first, second=second)
   closing = draw.phrase(draw.choice(CLOSINGS), **slots)
-  return {"review": opening + statements + closing, "stars": str(stars)}
+  return {"review": opening + statements + closing, "stars": stars}

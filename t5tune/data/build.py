@@ -24,6 +24,7 @@ def ensure(request: index.Request, store_dir: pathlib.Path) -> index.PreparedMix
 
   Raises:
     SystemExit: the building process failed, after printing why.
+    UserError: what it read was changed while it did.
   """
   file = index.path(store_dir, request)
   prepared = index.load(file)
@@ -37,8 +38,13 @@ def ensure(request: index.Request, store_dir: pathlib.Path) -> index.PreparedMix
       check=False,
     )
     prepared = index.load(file)
-    if done.returncode or prepared is None:
-      raise SystemExit(done.returncode or 1)
+    if done.returncode:
+      raise SystemExit(done.returncode)
+    if prepared is None:
+      raise errors.UserError(
+        f"{file} is out of date as soon as it was written: data or code changed"
+        " meanwhile. Start again."
+      )
   return prepared
 
 
@@ -61,9 +67,9 @@ def _progress(examples: Iterable, description: str, total: int | None) -> Iterab
 
 def main(arguments: list[str]) -> int:
   """Builds the stores of a request (JSON) under a folder; returns the exit status."""
-  from t5tune.data import definitions
-
   try:
+    from t5tune.data import definitions
+
     request = index.Request.from_json(json.loads(arguments[0]))
     definitions.prepare(request, pathlib.Path(arguments[1]), _progress)
   except errors.UserError as e:

@@ -81,24 +81,32 @@ def load_tasks(modules: Sequence[str], data_dir: str | os.PathLike | None) -> No
       importlib.import_module(module)
     except errors.UserError:
       raise
-    except ModuleNotFoundError as e:
-      if e.name not in (module, *_parents(module)):
-        raise errors.UserError(f"TASK_MODULES: {module} imports {e.name!r}: {e}") from e
-      raise errors.UserError(
-        f"TASK_MODULES names {module!r}, which cannot be found. Run where"
-        f" {module.split('.')[0]}.py lies or put its folder on PYTHONPATH."
-      ) from e
     except Exception as e:
-      last = traceback.extract_tb(e.__traceback__)[-1]
+      names = [module.rsplit(".", i)[0] for i in range(module.count(".") + 1)]
+      if isinstance(e, ModuleNotFoundError) and e.name in names:
+        known = [
+          *(p.stem for p in pathlib.Path().glob("*.py")),
+          "t5tune.tasks.mixtures",
+        ]
+        near = errors.did_you_mean(module, known)
+        raise errors.UserError(
+          f"TASK_MODULES names {module!r}, which cannot be found.{near} Run where"
+          f" {names[-1]}.py lies or put its folder on PYTHONPATH."
+        ) from e
       raise errors.UserError(
-        f"TASK_MODULES: importing {module} failed at {last.filename}:{last.lineno}:"
-        f" {type(e).__name__}: {e}"
+        f"TASK_MODULES: importing {module} failed at {_place(e)}:"
+        f" {type(e).__name__}: {e.msg if isinstance(e, SyntaxError) else e}"
       ) from e
+    fingerprint.count_as_own(module)
 
 
-def _parents(module: str) -> list[str]:
-  parts = module.split(".")
-  return [".".join(parts[:i]) for i in range(1, len(parts))]
+def _place(e: Exception) -> str:
+  """Returns file:line of the user's code that an exception comes from."""
+  if isinstance(e, SyntaxError):
+    return f"{e.filename}:{e.lineno}"
+  frames = traceback.extract_tb(e.__traceback__)
+  own = [f for f in frames if not fingerprint.is_library(f.filename)]
+  return f"{own[-1].filename}:{own[-1].lineno}"
 
 
 def get_tasks(name: str) -> list[tuple[Any, Callable[[], float]]]:
@@ -148,6 +156,8 @@ def prepare(
   """
   load_tasks(request.task_modules, request.data_dir)
   rated = get_tasks(request.mixture)
+  for task, _ in rated:
+    _code_fingerprint(task)  # before any pipeline runs
   build = functools.partial(
     build_store, request=request, store_dir=store_dir, progress=progress
   )
@@ -156,7 +166,17 @@ def prepare(
     passes = (str(build(task, "train", pass_index=0)),) if request.train else ()
     present = [s for s in request.splits if s in task.splits]
     splits = {s: str(build(task, s, pass_index=None)) for s in present}
+    if present and not task.metric_fns:
+      raise errors.UserError(
+        f"task {task.name!r} has no metric_fns, so its split {present[0]!r} cannot be"
+        " scored. Register it with metric_fns=[...]."
+      )
     weight = float(rate()) if request.train else 0.0
+    if request.train and not weight > 0:
+      raise errors.UserError(
+        f"MIXTURE = {request.mixture!r}: task {task.name!r} has rate {weight}. Give it"
+        " a rate above 0, or leave it out of the mixture."
+      )
     tasks.append(index.PreparedTask(task.name, weight, passes, splits))
   first = [[t.name, t.rate, [pathlib.Path(p).name for p in t.passes]] for t in tasks]
   mixture = index.PreparedMixture(
@@ -165,7 +185,8 @@ def prepare(
   if request.train:
     mixture = _with_further_passes(mixture, request, [t for t, _ in rated], build)
   files = [f for task, _ in rated for f in _data_files(task, request)]
-  index.save(index.path(store_dir, request), mixture, index.dependencies(files))
+  depends = index.dependencies(files, request.vocabulary)
+  index.save(index.path(store_dir, request), mixture, depends)
   return mixture
 
 
@@ -181,7 +202,16 @@ def _with_further_passes(mixture, request: index.Request, tasks, build):
   for task, ready, share in zip(tasks, mixture.tasks, summary.tasks, strict=True):
     count = min(math.ceil(share.epochs), request.max_passes)
     more = [str(build(task, "train", pass_index=i)) for i in range(1, count)]
-    extended.append(dataclasses.replace(ready, passes=(*ready.passes, *more)))
+    passes = (*ready.passes, *more)
+    sizes = [len(token_store.TokenStore(p)) for p in passes]
+    if len(set(sizes)) > 1:
+      raise errors.UserError(
+        f"task {task.name!r} has {sizes[0]} examples in one pass and"
+        f" {next(n for n in sizes if n != sizes[0])} in another: its preprocessors drop"
+        " examples by what was drawn for them. Drop rows before drawing, or set"
+        " Run.max_passes = 1."
+      )
+    extended.append(dataclasses.replace(ready, passes=passes))
   return dataclasses.replace(mixture, tasks=tuple(extended))
 
 
@@ -228,6 +258,10 @@ def build_store(
       total = task.num_input_examples(split)
       for inputs, targets, row in progress(rows, f"{label} ({split})", total):
         writer.append(inputs, targets, row)
+      if not len(writer):
+        raise errors.UserError(
+          f"task {task.name!r}, split {split!r}: its pipeline gave no example."
+        )
       writer.manifest = {
         "task": task.name,
         "split": split,
@@ -254,12 +288,20 @@ def store_fingerprint(
   return fingerprint.digest(
     _FORMAT,
     rows,
-    task._preprocessor_constructor_args,  # the functions, before SeqIO wraps them
+    _code_fingerprint(task),
     fingerprint.file_digest(request.vocabulary),
     request.lengths,
     None if pass_index is None else [request.seed, pass_index],
-    {k: [f.add_eos, str(f.dtype)] for k, f in task.output_features.items()},
     fingerprint.versions()["seqio"],
+  )
+
+
+@functools.cache
+def _code_fingerprint(task) -> str:
+  """Names a task's pipeline as it stood when first asked, before caches were filled."""
+  return fingerprint.digest(
+    task._preprocessor_constructor_args,  # the functions, before SeqIO wraps them
+    {k: [f.add_eos, str(f.dtype)] for k, f in task.output_features.items()},
   )
 
 

@@ -2,26 +2,40 @@
 
 A function is known by its code and by what it refers to: a changed helper or
 template three calls away gives another fingerprint, a changed comment does not.
+Values are taken as they stand, so ask before a pipeline runs and fills caches.
 """
 
+import copyreg
+import dis
 import functools
 import hashlib
+import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
+import re
 import sys
 import sysconfig
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _LIBRARIES = tuple(
   str(pathlib.Path(sysconfig.get_paths()[key]).resolve())
   for key in ("stdlib", "platstdlib", "purelib", "platlib")
 )
-
-_T5TUNE = str(pathlib.Path(__file__).resolve().parents[1]) + os.sep
+# An installed t5tune still counts as own code: it may be edited in place.
+_own = {str(pathlib.Path(__file__).resolve().parents[1]) + os.sep}
+# Attributes that python adds, or that say nothing of what code does.
+_NOISE = {
+  *("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__"),
+  *("__dataclass_fields__", "__dataclass_params__", "__firstlineno__"),
+  *("__static_attributes__", "_abc_impl"),
+}
+_LOCAL = {*dis.haslocal, *dis.hasfree}
+_PLAIN = bool | int | float | str | bytes | re.Pattern | pathlib.PurePath | None
 
 
 def digest(*parts: Any) -> str:
@@ -30,7 +44,7 @@ def digest(*parts: Any) -> str:
   Args:
     *parts: JSON values, functions, partials, dataclasses, objects or types.
   """
-  text = json.dumps([_describe(part, {}) for part in parts], sort_keys=True)
+  text = json.dumps([_describe(part, {}) for part in parts])
   return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -40,14 +54,30 @@ def file_digest(path: str | pathlib.Path) -> str:
     return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def count_as_own(module: str) -> None:
+  """Makes an imported module's whole package own code, even where it is installed.
+
+  Args:
+    module: a module that registers tasks; its version is not among `versions`.
+  """
+  package = sys.modules[module.split(".")[0]]
+  folders = [_resolved(p) + os.sep for p in getattr(package, "__path__", ())]
+  file = getattr(package, "__file__", None)
+  _own.update(folders or ([_resolved(file)] if file else []))
+
+
 def own_code_files() -> list[str]:
   """Returns the files of every loaded module that no package manager installed.
 
   These are the user's task modules and what they import. Code in site-packages
   is known by `versions`.
   """
-  files = (getattr(m, "__file__", None) for m in list(sys.modules.values()))
-  return sorted({f for f in files if f and f.endswith(".py") and not _is_library(f)})
+  files = {
+    getattr(module, "__file__", None)
+    for name, module in list(sys.modules.items())
+    if not name.startswith("__autograph_generated")  # gone when tensorflow ends
+  }
+  return sorted(f for f in files if f and f.endswith(".py") and not is_library(f))
 
 
 def versions() -> dict[str, str]:
@@ -56,10 +86,25 @@ def versions() -> dict[str, str]:
   return {name: importlib.metadata.version(name) for name in names}
 
 
-def _is_library(file: str) -> bool:
-  path = str(pathlib.Path(file).resolve())
-  # An installed t5tune still counts as own code: it may be edited in place.
-  return path.startswith(_LIBRARIES) and not path.startswith(_T5TUNE)
+@functools.cache
+def _resolved(file: str) -> str:
+  return str(pathlib.Path(file).resolve())
+
+
+def is_library(file: str) -> bool:
+  """Returns whether code lies where a package manager put it, or has no file."""
+  path = _resolved(file)
+  installed = path.startswith(_LIBRARIES) and not path.startswith(tuple(_own))
+  return installed or file.startswith("<")
+
+
+def _is_library_module(name: str | None) -> bool:
+  module = sys.modules.get(name or "__main__")
+  if module is None or module.__name__ == "__main__":
+    return False
+  file = getattr(module, "__file__", None)
+  places = [file] if file else getattr(module, "__path__", ())
+  return all(map(is_library, places))  # a module built into python has no place
 
 
 def _describe(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
@@ -67,23 +112,37 @@ def _describe(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
 
   Args:
     value: anything.
-    seen: functions and objects met so far, by id, with their number; they are
-      held here so that no id is given out twice.
+    seen: functions, objects and containers met so far, by id, with their number;
+      they are held here so that no id is given out twice.
   """
-  if value is None or isinstance(value, (bool, int, float, str)):
+  if value is None or type(value) in (bool, int, float, str):
     return value
-  if isinstance(value, bytes):
-    return ["bytes", value.hex()]
   again = functools.partial(_describe, seen=seen)
-  if isinstance(value, Mapping):
-    return ["map", sorted(([str(k), again(v)] for k, v in value.items()), key=repr)]
-  if isinstance(value, (list, tuple)):
-    return ["list", [again(v) for v in value]]
-  if isinstance(value, (set, frozenset)):
-    return ["set", sorted((again(v) for v in value), key=repr)]
+  kind = type(value).__name__ if type(value).__module__ == "builtins" else None
+  if isinstance(value, bytes):
+    return ["bytes", hashlib.blake2b(value).hexdigest()]
+  if isinstance(value, tuple):
+    # Never by identity: that of a constant differs between source and .pyc.
+    return [kind or again(type(value)), [again(v) for v in value]]
+  if isinstance(value, types.ModuleType):
+    return ["module", value.__name__]
+  if isinstance(value, types.BuiltinFunctionType):
+    return ["builtin", _name(value), again(value.__self__)]
   if id(value) in seen:  # recursion, or a helper used twice
     return ["seen", seen[id(value)][0]]
   seen[id(value)] = len(seen), value
+  if isinstance(value, set | frozenset):
+    # Each from the same state: the order of a set differs between processes.
+    members = sorted((_describe(v, dict(seen)) for v in value), key=repr)
+    if isinstance(value, frozenset):
+      del seen[id(value)]  # may be a constant, as a tuple
+    return [kind or again(type(value)), members]
+  if isinstance(value, dict | types.MappingProxyType):
+    items = [[again(k), again(v)] for k, v in value.items()]
+    factory = getattr(value, "default_factory", None)
+    return [kind or again(type(value)), items, again(factory)]
+  if isinstance(value, list):
+    return [kind or again(type(value)), [again(v) for v in value]]
   if isinstance(value, functools.partial):
     return ["partial", again(value.func), again(value.args), again(value.keywords)]
   if isinstance(value, types.MethodType):
@@ -92,63 +151,149 @@ def _describe(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
     return _describe_function(value, again)
   if isinstance(value, type):
     return _describe_class(value, again)
-  if isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
-    return ["name", getattr(value, "__name__", repr(value))]
-  held = getattr(value, "__dict__", {})
-  if _is_library(
-    getattr(sys.modules.get(type(value).__module__), "__file__", "") or ""
-  ):
-    # A library's object may hold caches and locks: its settings are plain values.
-    held = {k: v for k, v in held.items() if _is_setting(v)}
-  return ["object", again(type(value)), again(held)]
+  return _describe_object(value, again)
 
 
-def _is_setting(value: Any) -> bool:
-  if isinstance(value, (list, tuple)):
-    return all(map(_is_setting, value))
-  return callable(value) or isinstance(value, (bool, int, float, str, type(None)))
+def _name(value: Any) -> str:
+  return f"{value.__module__}.{value.__qualname__}"
 
 
 def _describe_function(function: types.FunctionType, again) -> Any:
-  wrapped = getattr(function, "__wrapped__", None)
   code = function.__code__
-  module = sys.modules.get(function.__module__)
-  if _is_library(code.co_filename) or module is None:
-    held = [cell.cell_contents for cell in function.__closure__ or ()]
-    return ["library", function.__module__, function.__qualname__, again(held)]
+  held = [_cell(cell, again) for cell in function.__closure__ or ()]
+  if code.co_filename.startswith("<"):  # generated, or frozen into python
+    library = _is_library_module(function.__module__)
+  else:
+    library = is_library(code.co_filename)
+  if library:
+    return ["library", _name(function), held]
+  names: dict[str, None] = {}
+  modules: dict[str, types.ModuleType] = {}
+  body = _describe_code(code, function.__globals__, names, modules, again)
+  referred = _referred(names, function.__globals__, modules)
+  attributes = {k: v for k, v in vars(function).items() if k not in _NOISE}
   return [
     "function",
-    _describe_code(code, function.__globals__, again),
-    again(function.__defaults__),
-    again(function.__kwdefaults__),
-    again([cell.cell_contents for cell in function.__closure__ or ()]),
-    again(wrapped),
+    body,
+    [[place, again(value)] for place, value in referred],
+    *(again(function.__defaults__), again(function.__kwdefaults__)),
+    *(held, again(attributes)),
   ]
 
 
-def _describe_code(code: types.CodeType, namespace: Mapping[str, Any], again) -> Any:
-  """Describes bytecode, constants, and the globals and attributes it names."""
-  constants = [
-    _describe_code(c, namespace, again) if isinstance(c, types.CodeType) else again(c)
-    for c in code.co_consts
-    if c != code.co_consts[0] or not isinstance(c, str)  # not the docstring
+def _cell(cell: types.CellType, again) -> Any:
+  try:
+    return again(cell.cell_contents)
+  except ValueError:  # not filled yet
+    return ["empty"]
+
+
+def _describe_code(code, namespace, names: dict, modules: dict, again) -> Any:
+  """Describes bytecode with its constants; adds to the names and modules it uses."""
+  steps = list(dis.get_instructions(code))
+  described = []
+  names.update(dict.fromkeys(code.co_names))
+  for i, step in enumerate(steps):
+    value = step.argval
+    if isinstance(value, types.CodeType):
+      value = _describe_code(value, namespace, names, modules, again)
+    elif step.opcode in _LOCAL:
+      value = step.arg  # a renamed local variable is the same code
+    else:
+      value = again(value)
+    described.append([step.opname, value])
+    if step.opname == "IMPORT_NAME":
+      wanted, level = steps[i - 1].argval, steps[i - 2].argval
+      modules.update(_imported(step.argval, level, wanted or (), namespace))
+  arguments = code.co_argcount + code.co_kwonlyargcount
+  signature = [code.co_argcount, code.co_posonlyargcount, code.co_flags]
+  # The last says what each `except` covers.
+  return [
+    *(signature, list(code.co_varnames[:arguments]), described),
+    code.co_exceptiontable.hex(),
   ]
-  referred = {n: namespace[n] for n in code.co_names if n in namespace}
-  for value in list(referred.values()):
-    if isinstance(value, types.ModuleType) and not _is_library(value.__file__ or ""):
-      attributes = {n: getattr(value, n, None) for n in code.co_names}
-      referred |= {f"{value.__name__}.{n}": v for n, v in attributes.items() if v}
-  return [code.co_code.hex(), constants, list(code.co_names), again(referred)]
+
+
+def _imported(
+  name: str, level: int, wanted: tuple[str, ...], namespace: Mapping[str, Any]
+) -> dict[str, types.ModuleType]:
+  """Returns the own modules behind an import statement inside a function."""
+  found = {}
+  try:
+    full = importlib.util.resolve_name("." * level + name, namespace.get("__package__"))
+    top = importlib.util.find_spec(full.split(".")[0])
+    places = [top.origin] if top.has_location else top.submodule_search_locations
+    if not places or any(map(is_library, places)):
+      return {}  # not imported here: libraries take seconds
+    found[full] = importlib.import_module(full)
+    for n in wanted if hasattr(found[full], "__path__") else ():
+      if not hasattr(found[full], n):
+        found[f"{full}.{n}"] = importlib.import_module(f"{full}.{n}")
+  except Exception:  # the function fails there itself, or catches it
+    pass
+  return found
+
+
+def _referred(
+  names: Mapping[str, None], namespace: Mapping[str, Any], modules: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+  """Yields globals by these names, and what own modules among them hold by these."""
+  queue = [("", namespace), *((name, vars(m)) for name, m in modules.items())]
+  met = set(modules)
+  for place, held in queue:
+    for name in names:
+      if name not in held:
+        continue
+      value = held[name]
+      yield f"{place}.{name}", value
+      if isinstance(value, types.ModuleType) and value.__name__ not in met:
+        met.add(value.__name__)
+        if not _is_library_module(value.__name__):
+          queue.append((value.__name__, vars(value)))
 
 
 def _describe_class(cls: type, again) -> Any:
-  if _is_library(getattr(sys.modules.get(cls.__module__), "__file__", None) or ""):
-    return ["name", f"{cls.__module__}.{cls.__qualname__}"]
-  if cls.__module__ == "builtins":
-    return ["name", cls.__qualname__]
-  kept = {
-    name: getattr(value, "__func__", getattr(value, "fget", value))
-    for name, value in vars(cls).items()
-    if isinstance(value, (types.FunctionType, classmethod, staticmethod, property))
-  }
+  if _is_library_module(cls.__module__):
+    return ["name", _name(cls)]
+  kept = {}
+  for name, value in vars(cls).items():
+    if name in _NOISE or isinstance(value, types.MemberDescriptorType):
+      continue
+    if isinstance(value, property):
+      value = [value.fget, value.fset]
+    kept[name] = getattr(value, "__func__", value)
   return ["class", cls.__qualname__, again(kept), again(cls.__bases__)]
+
+
+def _describe_object(value: Any, again) -> Any:
+  try:
+    held = dict(object.__getattribute__(value, "__dict__"))
+  except (AttributeError, TypeError):
+    held = {}
+  if not held:
+    return ["object", again(type(value)), again(_how_made(value))]
+  if _is_library_module(type(value).__module__):
+    # A library's object may hold caches and locks: its settings are plain values.
+    held = {k: v for k, v in held.items() if _is_setting(v, public=k[0] != "_")}
+  held = {k: v for k, v in held.items() if k not in _NOISE}
+  return ["object", again(type(value)), again(held)]
+
+
+def _how_made(value: Any) -> Any:
+  """Returns how pickle would make an object: patterns, arrays, paths, slots."""
+  reduce = copyreg.dispatch_table.get(type(value), lambda v: v.__reduce_ex__(4))
+  try:
+    made = reduce(value)
+  except Exception:  # locks, files and the like have no content
+    return None
+  if isinstance(made, str):
+    return made
+  return [list(part) if isinstance(part, Iterator) else part for part in made]
+
+
+def _is_setting(value: Any, public: bool) -> bool:
+  if isinstance(value, list | tuple):
+    return all(_is_setting(v, public) for v in value)
+  if isinstance(value, dict):
+    return public and all(_is_setting(v, public) for v in value.values())
+  return callable(value) or isinstance(value, _PLAIN)

@@ -113,23 +113,26 @@ class PreparedMixture:
 
 def path(store_dir: str | os.PathLike, request: Request) -> pathlib.Path:
   """Returns where the index for a request lies under the folder of all stores."""
-  name = fingerprint.digest(dataclasses.asdict(request), os.getcwd())
+  # Where modules and prepared data sets are found.
+  places = [os.getcwd(), *map(os.environ.get, ("PYTHONPATH", "TFDS_DATA_DIR"))]
+  name = fingerprint.digest(dataclasses.asdict(request), places)
   return pathlib.Path(store_dir) / "prepared" / f"{name}.json"
 
 
-def dependencies(data_files: Iterable[pathlib.Path]) -> dict[str, Any]:
+def dependencies(data_files: Iterable[pathlib.Path], vocabulary: str) -> dict[str, Any]:
   """Returns what a prepared mixture depends on, as it is now.
 
   Args:
     data_files: the files its rows were read from; a file that appears beside
       them may be a new split, so their folders count too.
+    vocabulary: path of the SentencePiece model.
   """
   files = sorted({os.path.abspath(f) for f in data_files})
   folders = sorted({os.path.dirname(f) for f in files})
   return {
     "versions": fingerprint.versions(),
     "code": {f: fingerprint.file_digest(f) for f in fingerprint.own_code_files()},
-    "data": {f: _stamp(f) for f in files},
+    "data": {f: _stamp(f) for f in [*files, vocabulary]},
     "folders": {folder: sorted(os.listdir(folder)) for folder in folders},
   }
 
@@ -140,12 +143,14 @@ def save(
   """Writes an index; it appears complete or not at all."""
   try:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as f:
-      json.dump({"mixture": mixture.to_json(), "depends": depends}, f)
-    os.replace(f.name, file)
+    text = json.dumps({"mixture": mixture.to_json(), "depends": depends})
+    # A folder, since it takes a half-written file away with it.
+    with tempfile.TemporaryDirectory(prefix=".", dir=file.parent) as scratch:
+      (pathlib.Path(scratch) / file.name).write_text(text)
+      os.replace(pathlib.Path(scratch) / file.name, file)
   except OSError as e:
     raise errors.UserError(
-      f"cannot write {file}: {e.strerror}. Free space there, or name another place"
+      f"cannot write {file}: {e.strerror or e}. Free space there, or name another place"
       " with --store_dir."
     ) from e
 

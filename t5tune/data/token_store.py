@@ -18,6 +18,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,20 +33,20 @@ _RECORDS = "tokens.array_record"
 class TokenStore:
   """A reader of one store: `store[i]` is (inputs, targets), int32 arrays."""
 
-  # Mixtures have hundreds of stores, each an open file: the pool is bounded.
+  # Mixtures have hundreds of stores, each an open file: the pool is bounded. One
+  # thread at a time, or it might close a reader that another is reading.
   _readers: collections.OrderedDict[pathlib.Path, Any] = collections.OrderedDict()
+  _lock = threading.Lock()
   _MAX_READERS = 256
 
   def __init__(self, path: str | os.PathLike):
     self.path = pathlib.Path(path)
     try:
       self.manifest = json.loads((self.path / "manifest.json").read_text())
-      self.lengths = np.load(self.path / "lengths.npy", mmap_mode="r")
-    except (OSError, ValueError) as e:
-      raise errors.UserError(
-        f"the token store {self.path} cannot be read ({e}); delete that directory"
-        " and start again: it is rebuilt from the data."
-      ) from e
+      # Not mapped, which would hold a file open for every store.
+      self.lengths = np.load(self.path / "lengths.npy")
+    except (OSError, ValueError, EOFError) as e:
+      raise self._damaged(e) from e
 
   def __len__(self) -> int:
     return len(self.lengths)
@@ -55,19 +56,28 @@ class TokenStore:
 
   def read(self, indices: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns (inputs, targets) of several examples, in the order asked for."""
-    examples = []
-    for index, record in zip(
-      indices, self._reader().read([int(i) for i in indices]), strict=True
-    ):
-      tokens = np.frombuffer(record, np.int32)
-      examples.append(np.split(tokens, [int(self.lengths[index, 0])]))
-    return examples
+    input_lengths = self.lengths[np.asarray(indices, int), 0]
+    try:
+      with TokenStore._lock:
+        records = self._reader().read([int(i) for i in indices])
+    except RuntimeError as e:  # array_record knows no other
+      raise self._damaged(e) from e
+    return [
+      tuple(np.split(np.frombuffer(record, np.int32), [length]))
+      for record, length in zip(records, input_lengths, strict=True)
+    ]
 
   @functools.cached_property
   def rows(self) -> list[dict[str, Any]]:
     """The other features of each example; only evaluation stores keep them."""
     with open(self.path / "rows.jsonl", encoding="utf-8") as f:
       return [json.loads(line) for line in f]
+
+  def _damaged(self, e: Exception) -> errors.UserError:
+    return errors.UserError(
+      f"the token store {self.path} cannot be read ({e}); delete that directory"
+      " and start again: it is rebuilt from the data."
+    )
 
   def _reader(self):
     readers = TokenStore._readers
@@ -98,6 +108,7 @@ def writing(path: str | os.PathLike, keep_rows: bool) -> Iterator["StoreWriter"]
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent)
+    os.chmod(scratch, 0o755)  # others may share the stores
     try:
       writer = StoreWriter(pathlib.Path(scratch), keep_rows)
       yield writer
@@ -133,15 +144,20 @@ class StoreWriter:
   def append(self, inputs: np.ndarray, targets: np.ndarray, row: Mapping[str, Any]):
     """Adds an example: int32 tokens and its other features (JSON values)."""
     tokens = np.concatenate([inputs, targets]).astype(np.int32)
-    self._records.write(tokens.tobytes())
+    with _runtime_as_os_errors():
+      self._records.write(tokens.tobytes())
     self._lengths.append((len(inputs), len(targets)))
     self._target_counts.update(np.asarray(targets).tolist())
     if self._rows:
       self._rows.write(json.dumps(dict(row), ensure_ascii=False) + "\n")
 
+  def __len__(self) -> int:
+    return len(self._lengths)
+
   def close(self):
     """Completes the files."""
-    self._records.close()
+    with _runtime_as_os_errors():
+      self._records.close()
     if self._rows:
       self._rows.close()
     lengths = np.asarray(self._lengths, np.int32).reshape(-1, 2)
@@ -154,3 +170,12 @@ class StoreWriter:
       "target_token_counts": dict(sorted(self._target_counts.items())),
     }
     (self._path / "manifest.json").write_text(json.dumps(manifest))
+
+
+@contextlib.contextmanager
+def _runtime_as_os_errors() -> Iterator[None]:
+  """Turns what array_record raises, on a full disk for one, into an OSError."""
+  try:
+    yield
+  except RuntimeError as e:
+    raise OSError(str(e)) from e

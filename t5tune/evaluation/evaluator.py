@@ -155,8 +155,9 @@ class Evaluator:
     rows = [dict(store.rows[i]) for i in chosen]
     outputs, sums = [None] * count, np.zeros(3)
     done = 0
-    for members, length in self._batches(examples):
-      decoded, batch_sums = self._run(params, [examples[i] for i in members], length)
+    for members, others in self._batches(examples):
+      inputs = [examples[i][0] for i in others]
+      decoded, batch_sums = self._run(params, [examples[i] for i in members], inputs)
       sums += batch_sums
       for i, tokens in zip(members, decoded, strict=False):
         outputs[i] = tokens
@@ -206,33 +207,40 @@ class Evaluator:
       )
     return extra
 
-  def _batches(self, examples: Sequence) -> Iterator[tuple[list[int], int]]:
-    """Yields batches of similar input length, each with the length to pad to."""
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
-    full = self._config.input_length
-    buckets = [n for n in (full // 4, full // 2) if n >= 32] + [full]
-    for start in range(0, len(order), self._config.batch_size):
-      members = order[start : start + self._config.batch_size]
-      longest = len(examples[members[-1]][0])
-      yield members, next(n for n in buckets if n >= longest)
+  def _batches(self, examples: Sequence) -> Iterator[tuple[list[int], list[int]]]:
+    """Yields batches of rows with inputs of similar length.
 
-  def _run(self, params, examples, length: int):
+    Each comes with the rows whose inputs are its shuffled ones: the row before, of
+    all rows by length, so that they do not depend on the size of a batch.
+    """
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
+    others = order[-1:] + order[:-1]
+    for start in range(0, len(order), self._config.batch_size):
+      batch = slice(start, start + self._config.batch_size)
+      yield order[batch], others[batch]
+
+  def _run(self, params, examples, other_inputs):
     """Decodes a batch; returns tokens (b, t) and sums of loss, shuffled loss, tokens."""
-    lengths = (length, self._config.target_length)
-    empty = (np.zeros(0, np.int32), np.zeros(0, np.int32))
-    padding = [empty] * (self._config.batch_size - len(examples))
-    batch = self._put(packing.to_batch([[e] for e in (*examples, *padding)], lengths))
+    batch = self._batch(examples)
     decoded = self._decode(
       params, batch["encoder_input_tokens"], batch["encoder_segment_ids"]
     )
-    inputs = [inputs for inputs, _ in examples]
-    others = zip(inputs[1:] + inputs[:1], [t for _, t in examples], strict=True)
-    shuffled = self._put(packing.to_batch([[e] for e in (*others, *padding)], lengths))
+    targets = [targets for _, targets in examples]
+    shuffled = self._batch(list(zip(other_inputs, targets, strict=True)))
     sums = jax.device_get([self._loss(params, b) for b in (batch, shuffled)])
     tokens = jax.device_get(decoded)[: len(examples)]
     return tokens, np.asarray([sums[0].nll, sums[1].nll, sums[0].tokens], float)
 
-  def _put(self, batch):
+  def _batch(self, examples):
+    """Lays examples out as a batch, padded to one of a few input lengths."""
+    full = self._config.input_length
+    longest = max(len(inputs) for inputs, _ in examples)
+    buckets = [n for n in (full // 4, full // 2) if n >= 32] + [full]
+    lengths = (next(n for n in buckets if n >= longest), self._config.target_length)
+    empty = (np.zeros(0, np.int32), np.zeros(0, np.int32))
+    padding = [empty] * (self._config.batch_size - len(examples))
+    batch = packing.to_batch([[e] for e in (*examples, *padding)], lengths)
+
     def put(x):
       sharding = partitioning.sharding(self._mesh, ("batch", "length"), x.shape)
       return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
 
-from t5tune import partitioning
+from t5tune import errors, partitioning
 from t5tune.models import attention, layers
 
 
@@ -51,7 +51,7 @@ class T5Config:
   num_encoder_layers: int
   num_decoder_layers: int
   vocab_size: int | None = None
-  mlp_activations: tuple[str, ...] = ("gelu", "linear")
+  mlp_activations: tuple[Literal["gelu", "relu", "linear"], ...] = ("gelu", "linear")
   logits_via_embedding: bool = False
   dropout_rate: float = 0.1
   relpos_buckets: int = 32
@@ -59,6 +59,18 @@ class T5Config:
   dtype: Literal["float32", "bfloat16"] = "float32"
   layer_loop: Literal["auto", "scan", "unroll"] = "auto"
   remat: Literal["none", "full"] = "none"
+
+  def __post_init__(self):
+    sizes = {k: v for k, v in vars(self).items() if type(v) is int}
+    for name, value in sizes.items():
+      if value < 1:
+        raise errors.UserError(f"T5Config.{name} = {value}: it must be at least 1.")
+    if not self.mlp_activations:
+      raise errors.UserError("T5Config.mlp_activations is empty; name one or two.")
+    if not 0 <= self.dropout_rate < 1:
+      raise errors.UserError(
+        f"T5Config.dropout_rate = {self.dropout_rate}: it must be in [0, 1)."
+      )
 
   @property
   def jax_dtype(self):
@@ -319,14 +331,14 @@ def pad_vocab_size(config: T5Config, vocabulary_size: int) -> T5Config:
     vocabulary_size: pieces and extra ids of the vocabulary.
 
   Raises:
-    ValueError: the vocabulary has more ids than the embedding rows.
+    UserError: the vocabulary has more ids than the embedding rows.
   """
   if config.vocab_size is None:
     return dataclasses.replace(config, vocab_size=-(-vocabulary_size // 128) * 128)
   if config.vocab_size < vocabulary_size:
-    raise ValueError(
+    raise errors.UserError(
       f"T5Config.vocab_size = {config.vocab_size} is smaller than the vocabulary's"
-      f" {vocabulary_size} ids; set it to None to follow the vocabulary"
+      f" {vocabulary_size} ids; set it to None to follow the vocabulary."
     )
   return config
 

@@ -1,9 +1,12 @@
 """Checkpoints: written by orbax in the background, guarded by our own checksums."""
 
 import functools
+import gc
 import json
 import logging
 import pathlib
+import sys
+import warnings
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +20,7 @@ from t5tune import errors
 from t5tune.training.train_state import TrainState
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax narrates every save
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # and repeats its errors
 
 
 class Checkpoints:
@@ -170,11 +174,13 @@ class Checkpoints:
     try:
       return self._manager.restore(step, args=ocp.args.Composite(**items))
     except Exception as e:  # a missing or damaged file surfaces in many kinds
-      others = [s for s in self.steps() if s != step]
-      raise errors.UserError(
-        f"checkpoint {self._directory / str(step)} cannot be read:"
-        f" {str(e).splitlines()[0]}. {_way_out(step, others)}"
-      ) from e
+      reason = (str(e).splitlines() or [repr(e)])[0].rstrip(".")
+    _drop_pending_reads()
+    others = [s for s in self.steps() if s != step]
+    raise errors.UserError(
+      f"checkpoint {self._directory / str(step)} cannot be read: {reason}."
+      f" {_way_out(step, others)}"
+    )
 
   def _verify(self, step: int, sums, meta: dict[str, Any]) -> None:
     found = _by_path(jax.device_get(sums))
@@ -192,7 +198,9 @@ class Checkpoints:
       )
 
   def _check_scores(self) -> None:
-    for file in sorted(self._directory.glob("*/metrics/metrics")):
+    for file in sorted(self._directory.glob("[0-9]*/metrics/metrics")):
+      if not file.parents[1].name.isdigit():
+        continue  # a save that was cut short; orbax removes it
       try:
         whole = _is_whole(json.loads(file.read_text()))
       except ValueError:
@@ -202,6 +210,16 @@ class Checkpoints:
           f"checkpoint {file.parents[1]} is damaged: its score, {file}, is not as"
           " saved. Remove that checkpoint's directory to go on without it."
         )
+
+
+def _drop_pending_reads() -> None:
+  """Frees what a failed restore left behind, without its pages of tracebacks."""
+  hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+  try:
+    with warnings.catch_warnings(action="ignore"):
+      gc.collect()
+  finally:
+    sys.unraisablehook = hook
 
 
 def _sealed(values: Mapping[str, Any]) -> dict[str, Any]:

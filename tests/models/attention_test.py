@@ -1,0 +1,80 @@
+"""Tests of attention: masks from segment ids, one query and many."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5tune.models import attention
+
+B, T, S, H, K = 3, 5, 7, 4, 8
+
+
+def draw(seed: int):
+  rng = np.random.default_rng(seed)
+  shapes = {"query": (B, T, H, K), "key": (B, S, H, K), "value": (B, S, H, K)}
+  arrays = {k: rng.normal(size=v).astype(np.float32) for k, v in shapes.items()}
+  arrays["bias"] = rng.normal(size=(H, T, S)).astype(np.float32)
+  arrays["mask"] = rng.random((B, 1, T, S)) < 0.7
+  arrays["mask"][..., 0] = True
+  return arrays
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_segment_mask_shows_a_query_its_own_example(causal):
+  segments = np.array([[1, 1, 2, 2, 2, 0], [1, 2, 3, 3, 0, 0]])
+  mask = attention.segment_mask(jnp.asarray(segments), jnp.asarray(segments), causal)
+  assert mask.shape == (2, 1, 6, 6)
+  for b, t, s in np.ndindex(2, 6, 6):
+    same = segments[b, t] == segments[b, s] != 0
+    assert mask[b, 0, t, s] == (same and (s <= t or not causal))
+
+
+def test_attention_is_the_softmax_of_unscaled_scores():
+  a = draw(0)
+  scores = np.einsum("bthk,bshk->bhts", a["query"], a["key"]).astype(np.float64)
+  weights = np.exp(scores + a["bias"]) * a["mask"]
+  weights /= weights.sum(-1, keepdims=True)
+  expected = np.einsum("bhts,bshk->bthk", weights, a["value"])
+  found = attention.dot_product_attention(**a)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype,atol", [("float32", 1e-6), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_one_query_attends_as_many_do(dtype, atol, with_bias):
+  a = draw(1)
+  query, key, value = (jnp.asarray(a[k], dtype) for k in ("query", "key", "value"))
+  bias = jnp.asarray(a["bias"]) if with_bias else None
+  many = attention.dot_product_attention(query, key, value, bias, a["mask"])
+  for t in range(T):
+    one = attention.single_query_attention(
+      query[:, t],
+      key.swapaxes(1, 2),
+      value.swapaxes(1, 2),
+      bias[:, t] if with_bias else None,
+      a["mask"][:, :, t],
+    )
+    assert one.dtype == many.dtype == dtype
+    np.testing.assert_allclose(
+      one.astype(np.float32), many[:, t].astype(np.float32), atol=atol
+    )
+
+
+def test_a_fully_masked_query_gives_no_nan():
+  a = {**draw(2), "mask": np.zeros((B, 1, T, S), bool)}
+  total = lambda q: attention.dot_product_attention(**{**a, "query": q}).sum()  # noqa: E731
+  value, gradient = jax.value_and_grad(total)(jnp.asarray(a["query"]))
+  assert np.isfinite(value)
+  assert np.all(gradient == 0)
+
+
+def test_attention_dropout_serves_all_queries_with_one_mask():
+  a = draw(3)
+  a["query"][:] = a["query"][:, :1]  # equal queries, so that only a mask can differ
+  a |= {"bias": None, "mask": np.ones((B, 1, T, S), bool)}
+  dropped = attention.dot_product_attention(
+    **a, dropout_rate=0.5, dropout_key=jax.random.key(0)
+  )
+  np.testing.assert_allclose(dropped, dropped[:, :1].repeat(T, 1), atol=1e-6)
+  assert np.any(dropped != attention.dot_product_attention(**a))

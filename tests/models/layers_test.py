@@ -1,0 +1,101 @@
+"""Tests of a layer's parts: norm, dropout, MLP, relative positions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from t5tune.models import layers
+from tests.models import tiny_t5
+
+
+def exact_bucket(relative: int, bidirectional: bool, buckets: int, maximum: int) -> int:
+  """Relative position buckets in whole numbers: no logarithm, no rounding."""
+  first, distance = 0, max(-relative, 0)
+  if bidirectional:
+    buckets //= 2
+    first, distance = (buckets if relative > 0 else 0), abs(relative)
+  half = buckets // 2
+  if distance < half:
+    return first + distance
+  # Bucket half + j starts at half * (maximum / half) ** (j / rest).
+  rest, j = buckets - half, 0
+  while j + 1 < rest and (
+    distance**rest * half ** (j + 1) >= half**rest * maximum ** (j + 1)
+  ):
+    j += 1
+  return first + half + j
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("buckets,maximum", [(32, 128), (8, 20), (16, 1000)])
+def test_relative_position_buckets(bidirectional, buckets, maximum):
+  relative = np.arange(-1100, 1101)
+  found = layers.relative_position_bucket(
+    jnp.asarray(relative, jnp.int32), bidirectional, buckets, maximum
+  )
+  expected = [exact_bucket(int(r), bidirectional, buckets, maximum) for r in relative]
+  np.testing.assert_array_equal(found, expected)
+  assert set(np.unique(found)) == set(range(buckets)) - (
+    # Distance zero counts as "before": the other half never sees it.
+    {buckets // 2} if bidirectional else set()
+  )
+
+
+def test_relative_position_bias_depends_on_the_distance_alone():
+  bias = layers.RelativePositionBias(tiny_t5.CONFIG, False, nnx.Rngs(0))
+  whole = bias(jnp.arange(40), jnp.arange(40))
+  assert whole.shape == (4, 40, 40)
+  np.testing.assert_array_equal(whole[:, 5:, 5:], whole[:, :-5, :-5])
+  later = bias(jnp.arange(30, 40), jnp.arange(40))
+  np.testing.assert_array_equal(later, whole[:, 30:])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_layer_norm_is_root_mean_square_in_float32(dtype):
+  norm = layers.LayerNorm(16, jnp.dtype(dtype), nnx.Rngs(0))
+  scale = np.linspace(0.5, 2, 16, dtype=np.float32)
+  norm.scale[...] = jnp.asarray(scale)
+  # bfloat16 holds these, but not their squares' sum.
+  x = np.random.default_rng(0).integers(-300, 300, (3, 16)).astype(dtype)
+  wide = np.asarray(x, np.float64)
+  expected = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-6) * scale
+  found = norm(jnp.asarray(x))
+  assert found.dtype == dtype
+  tolerance = {"float32": 1e-6, "bfloat16": 2**-8}[dtype]
+  np.testing.assert_allclose(found.astype(np.float32), expected, rtol=tolerance)
+
+
+def test_dropout_keeps_the_mean_and_the_share():
+  x = jnp.full((400, 500), 3.0)
+  dropped = np.asarray(layers.dropout(x, 0.2, jax.random.key(0)))
+  assert set(np.unique(dropped)) == {0.0, np.float32(3 / 0.8)}
+  assert np.mean(dropped == 0) == pytest.approx(0.2, abs=0.005)
+  assert dropped.mean() == pytest.approx(3, abs=0.02)
+
+
+def test_dropout_is_a_function_of_its_key():
+  x = jnp.ones((8, 64))
+  once = layers.dropout(x, 0.5, jax.random.key(1))
+  np.testing.assert_array_equal(once, layers.dropout(x, 0.5, jax.random.key(1)))
+  assert np.any(once != layers.dropout(x, 0.5, jax.random.key(2)))
+  np.testing.assert_array_equal(x, layers.dropout(x, 0.5, None))
+  np.testing.assert_array_equal(x, layers.dropout(x, 0.0, jax.random.key(1)))
+
+
+def test_dropout_shares_a_mask_along_an_axis():
+  dropped = layers.dropout(
+    jnp.ones((4, 16, 32)), 0.5, jax.random.key(0), broadcast_axis=-2
+  )
+  np.testing.assert_array_equal(dropped, jnp.broadcast_to(dropped[:, :1], (4, 16, 32)))
+  assert len(np.unique(dropped[:, 0], axis=0)) == 4
+
+
+def test_mlp_multiplies_its_activations():
+  mlp = layers.MlpBlock(tiny_t5.CONFIG, nnx.Rngs(0))
+  x = np.random.default_rng(0).normal(size=(2, 3, 32)).astype(np.float32)
+  gate, up = x @ mlp.wi_0.kernel[...], x @ mlp.wi_1.kernel[...]
+  gelu = gate / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)))
+  expected = (gelu * up) @ mlp.wo.kernel[...]
+  np.testing.assert_allclose(mlp(x, None), expected, atol=1e-5)
