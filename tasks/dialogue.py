@@ -95,7 +95,12 @@ def _preprocessors(references: tuple[str, ...]) -> list:
 
 seqio.TaskRegistry.add(
   "samsum",
-  source=sources.RowSource("samsum", fields={"dialogue": str, "summary": str}),
+  source=sources.RowSource(
+    "samsum",
+    fields={"dialogue": str, "summary": str},
+    # The published training file has this one row without a dialogue.
+    leave_out={"id": ["13828807"]},
+  ),
   preprocessors=_preprocessors(("summary",)),
   output_features=vocabularies.output_features(),
   postprocess_fn=postprocessors.summary,

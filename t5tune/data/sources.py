@@ -51,6 +51,9 @@ def data_dir() -> pathlib.Path | None:
 class _Source(seqio.DataSource):
   """What the two sources share: checked rows, row keys and the tf.data view."""
 
+  # Field -> values of the rows that are left out; see `RowSource`.
+  _leave_out: Mapping[str, Sequence[str]] = {}
+
   def __init__(self, schema: Schema):
     self.schema = schema
     self._scanned: dict[str, tuple[Any, int]] = {}
@@ -87,7 +90,13 @@ class _Source(seqio.DataSource):
       UserError: the first row at fault, with its file, line and field.
     """
     for where, raw in self._raw_rows(split):
-      yield self.schema.row(where, raw)
+      if not self._is_left_out(raw):
+        yield self.schema.row(where, raw)
+
+  def _is_left_out(self, raw: Any) -> bool:
+    return isinstance(raw, Mapping) and any(
+      raw.get(name) in values for name, values in self._leave_out.items()
+    )
 
   def validate(self, split: str) -> int:
     """Reads all rows of a split, unless this was done since the file changed.
@@ -162,6 +171,7 @@ class RowSource(_Source):
     optional: Mapping[str, Kind] | None = None,
     check: Callable[[Mapping[str, Any]], None] | None = None,
     tfds_name: str | None = None,
+    leave_out: Mapping[str, Sequence[str]] | None = None,
   ):
     """Declares a source; nothing is looked up before it is asked for.
 
@@ -175,7 +185,10 @@ class RowSource(_Source):
       tfds_name: `builder`, `builder/config` or either with `:version`, used where
         there are no JSON Lines files; by default that of `tfds_builders.BUILDERS`, or
         the same as `dataset`.
+      leave_out: field -> values; rows with one of them are known to be broken in the
+        published data and are not read.
     """
+    self._leave_out = {k: list(v) for k, v in (leave_out or {}).items()}
     super().__init__(Schema(dict(fields), dict(optional or {}), check))
     self._dataset = dataset
     self._tfds_name = tfds_name or tfds_builders.BUILDERS.get(dataset, dataset)
@@ -256,7 +269,7 @@ class RowSource(_Source):
       for TFDS, the dataset's name, version and file hashes.
     """
     located = self._require(split)
-    described = {"fields": sorted(self.schema.kinds)}
+    described = {"fields": sorted(self.schema.kinds), "leave_out": self._leave_out}
     if isinstance(located, dict):
       described |= {"kind": "jsonl", "dataset": self._dataset}
     else:

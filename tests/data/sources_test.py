@@ -233,3 +233,11 @@ def test_sources_shard_by_example_within_a_task(data_dir):
 def test_an_unknown_kind_of_field_is_refused():
   with pytest.raises(UserError, match="'stars' is declared as <class 'float'>"):
     source(fields={"stars": float})
+
+
+def test_rows_left_out_are_neither_checked_nor_read(data_dir):
+  rows = [{"id": "1", **ROW, "text": ""}, {"id": "2", **ROW}]
+  write_rows(data_dir / "sst5" / "train.jsonl", rows)
+  tried = source(leave_out={"id": ["1"]})
+  assert [row["text"] for row in tried.rows("train")] == [ROW["text"]]
+  assert tried.num_input_examples("train") == 1

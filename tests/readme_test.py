@@ -1,0 +1,48 @@
+"""The task that the README shows is registered, prepared and drawn as it stands."""
+
+import json
+import pathlib
+import re
+
+from t5tune import prepare
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def test_the_readme_task_works(tmp_path, monkeypatch, capsys):
+  (code,) = _BLOCK.findall((ROOT / "README.md").read_text())
+  (tmp_path / "my_tasks.py").write_text(code)
+  folder = tmp_path / "data" / "support_chats"
+  folder.mkdir(parents=True)
+  for split, count in {"train": 20, "validation": 3}.items():
+    rows = [
+      {"chat": f"Ann: parcel {i}?\nBo: sent.", "summary": f"Bo sent parcel {i}."}
+      for i in range(count)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / f"{split}.jsonl").write_text(lines)
+  monkeypatch.chdir(tmp_path)
+
+  status = prepare.main(
+    [
+      "--gin_file=dialogsum.gin",
+      "--gin.TASK_MODULES=my_tasks",
+      "--gin.MIXTURE=support_chats",
+      "--gin.INIT=scratch",
+      "--gin.VOCABULARY=demo.model",
+      "--gin.TRAIN_STEPS=10",
+      f"--data_dir={tmp_path / 'data'}",
+      f"--store_dir={tmp_path / 'stores'}",
+    ]
+  )
+
+  assert status == 0
+  assert "support_chats: 4 pass(es), splits validation" in capsys.readouterr().out
+  stores = sorted((tmp_path / "stores" / "stores" / "support_chats").iterdir())
+  rows = next(s for s in stores if s.name.startswith("validation")) / "rows.jsonl"
+  first = json.loads(rows.read_text().splitlines()[0])
+  assert (
+    first["inputs_pretokenized"] == "Summarize this chat: Ann: parcel 0?\nBo: sent."
+  )
+  assert first["template"] == "summarize"

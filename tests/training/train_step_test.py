@@ -1,0 +1,131 @@
+"""Tests of the update: the same on every mesh and in every number of parts."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from t5tune.training import train_state, train_step
+from tests.models import tiny_t5
+from tests.training import tiny_run
+
+EXAMPLES = tiny_t5.examples(tiny_run.LENGTHS, seed=0)
+# Rows wide enough for several examples, so that packed and unpacked share a shape.
+UNPACKED = tiny_t5.pack([[e] for e in EXAMPLES], 20, 10)
+
+
+@pytest.mark.parametrize(
+  "optimizer,mesh",
+  [
+    ("adafactor", {"fsdp": 2, "tensor": 4}),
+    ("adafactor", {"data": 2, "fsdp": 2, "tensor": 2}),
+    ("adamw", {"data": 8}),
+    ("adamw", {"data": 2, "fsdp": 4}),
+  ],
+  ids=str,
+)
+def test_a_mesh_changes_no_step(optimizer, mesh):
+  # With dropout: its masks do not depend on the mesh, either.
+  expected, before = tiny_run.first_steps(tiny_run.tiny_run(optimizer), 5)
+  found, after = tiny_run.first_steps(tiny_run.tiny_run(optimizer, **mesh), 5)
+  losses = [m["loss"] for m in before]
+  np.testing.assert_allclose([m["loss"] for m in after], losses, rtol=1e-5)
+  for one, many in zip(before, after, strict=True):
+    assert many == pytest.approx(one, rel=1e-4)
+  start = tiny_t5.params(tiny_run.MODEL)
+  for (path, a), b, first in zip(
+    jax.tree_util.tree_leaves_with_path(expected),
+    jax.tree.leaves(found),
+    jax.tree.leaves(start),
+    strict=True,
+  ):
+    # In the norm: where a gradient is all but zero, Adam takes a step of its noise.
+    off, moved = np.linalg.norm(b - a), np.linalg.norm(a - first)
+    assert off < 0.01 * moved, jax.tree_util.keystr(path)
+
+
+class GradientOf:
+  """The gradient of a batch, read off an update by its negative."""
+
+  model = train_state.Model(tiny_t5.CONFIG)
+  params = tiny_t5.params(model)
+
+  @classmethod
+  @functools.cache
+  def _step(cls, microbatches: int):
+    return tiny_t5.jit(
+      train_step.make_train_step(
+        cls.model, optax.sgd(1.0), tiny_run.Z_LOSS, microbatches
+      )
+    )
+
+  def __init__(self, batch, microbatches: int = 1):
+    opt_state = optax.sgd(1.0).init(self.params)
+    before = train_state.TrainState(np.int32(0), self.params, opt_state)
+    after, metrics = self._step(microbatches)(before, batch, jax.random.key(0))
+    self.gradient = jax.tree.map(lambda a, b: a - b, self.params, after.params)
+    self.metrics = {k: float(v) for k, v in metrics.items()}
+
+  def assert_equals(self, other: "GradientOf"):
+    assert self.metrics == pytest.approx(other.metrics, rel=1e-5)
+    for (path, a), b in zip(
+      jax.tree_util.tree_leaves_with_path(self.gradient),
+      jax.tree.leaves(other.gradient),
+      strict=True,
+    ):
+      name, scale = jax.tree_util.keystr(path), np.abs(a).max()
+      assert scale > 1e-4, f"{name}: too small to show anything"
+      np.testing.assert_allclose(b, a, atol=1e-5 * max(scale, 0.1), err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def whole():
+  return GradientOf(UNPACKED)
+
+
+def test_microbatches_change_no_gradient(whole):
+  whole.assert_equals(GradientOf(UNPACKED, microbatches=4))
+
+
+def test_packing_changes_no_gradient(whole):
+  rows = [EXAMPLES[:3], EXAMPLES[3:6], EXAMPLES[6:], *[[]] * 5]
+  whole.assert_equals(GradientOf(tiny_t5.pack(rows, 20, 10)))
+
+
+def test_metrics_are_means_over_target_tokens(whole):
+  logits = tiny_t5.forward(GradientOf.model)(GradientOf.params, UNPACKED)
+  logits = np.asarray(logits, np.float64)
+  targets = UNPACKED["decoder_target_tokens"]
+  inside = UNPACKED["decoder_loss_weights"] > 0
+  log_z = np.log(np.exp(logits).sum(-1))
+  chosen = np.take_along_axis(logits, targets[..., None], -1)[..., 0]
+  squares = sum((x**2).sum() for x in jax.tree.leaves(whole.gradient))
+  expected = {
+    "loss": (log_z - chosen)[inside].mean(),
+    "z_loss": tiny_run.Z_LOSS * (log_z**2)[inside].mean(),
+    "accuracy": (logits.argmax(-1) == targets)[inside].mean(),
+    "grad_norm": np.sqrt(squares),
+    "target_tokens": sum(t for _, t in tiny_run.LENGTHS),
+  }
+  assert whole.metrics == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_batch_without_targets_moves_nothing():
+  empty = GradientOf(tiny_t5.pack([[]] * 8, 20, 10))
+  assert set(empty.metrics.values()) == {0.0}
+  assert not any(x.any() for x in jax.tree.leaves(empty.gradient))
+
+
+def test_dropout_is_drawn_anew_at_every_step():
+  run = tiny_run.tiny_run("adafactor")
+  _, first = run.steps(run.start(), 2)
+  _, again = run.steps(run.start(), 2)
+  assert again == first
+  # The same weights and batch at another step meet another mask.
+  later = dataclasses.replace(run.start(), step=run.start().step + 7)
+  _, other = run.steps(later, 1, batches=lambda _: tiny_run.batch(0))
+  assert other[0]["loss"] != first[0]["loss"]
+  assert other[0]["target_tokens"] == first[0]["target_tokens"]
