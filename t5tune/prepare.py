@@ -28,7 +28,8 @@ def main(arguments: Sequence[str]) -> int:
   from t5tune.data import build
 
   settings = config.load(flags.gin_file, flags.overrides).build(run.Run)
-  request = settings.request(flags.data_dir, train=True)
+  vocabulary = settings.vocabulary_path()
+  request = settings.request(flags.data_dir, vocabulary, train=True)
   mixture = build.ensure(request, flags.store_dir)
   for task in mixture.tasks:
     print(f"{task.name}: {len(task.passes)} pass(es), splits {', '.join(task.splits)}")

@@ -163,11 +163,14 @@ class Run:
       return vocabularies.resolve(self.vocabulary).absolute()
     return pretrained.vocabulary_path(self.init)
 
-  def request(self, data_dir: str | None, train: bool) -> index.Request:
+  def request(
+    self, data_dir: str | None, vocabulary: pathlib.Path, train: bool
+  ) -> index.Request:
     """Returns the data this run needs.
 
     Args:
       data_dir: folder of the data sets' rows.
+      vocabulary: the SentencePiece model.
       train: whether to train, or only to evaluate.
     """
     data_dir = data_dir or os.environ.get("T5TUNE_DATA_DIR")
@@ -175,7 +178,7 @@ class Run:
       mixture=self.mixture,
       task_modules=tuple(self.task_modules),
       data_dir=os.path.abspath(data_dir) if data_dir else None,
-      vocabulary=str(self.vocabulary_path()),
+      vocabulary=str(vocabulary),
       input_length=self.input_length,
       target_length=self.target_length,
       row_lengths=self.row_lengths,
@@ -211,7 +214,7 @@ class Run:
       "SEED": self.seed,
       "optimizer": dataclasses.asdict(self.optimizer),
       "z_loss": self.z_loss,
-      "data": data,
+      "training data (rows, templates, preprocessors, rates)": data,
     }
 
 

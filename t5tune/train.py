@@ -92,8 +92,8 @@ def train(run, configuration, flags) -> int:
   run.check_batch(partitioning.batch_shards(mesh))
 
   # --- Data: tokens on disk, built by a process of its own where they are missing.
-  request = run.request(flags.data_dir, train=True)
-  tokenizer = vocabularies.Tokenizer(request.vocabulary)
+  tokenizer = vocabularies.Tokenizer(run.vocabulary_path())
+  request = run.request(flags.data_dir, tokenizer.path, train=True)
   mixture = build.ensure(request, flags.store_dir)
   feed_config = feed.FeedConfig(run.batch_size, *run.row_lengths, run.pack, run.seed)
   data = feed.Feed(mixture, feed_config, jax.process_index(), jax.process_count())
@@ -114,7 +114,7 @@ def train(run, configuration, flags) -> int:
   identity = run.identity(tokenizer.sha256, mixture.fingerprint)
   workdir.check(directory, identity, train_steps)
   changes = workdir.changed_bindings(directory, configuration.text)
-  workdir.begin(directory, identity, configuration.text)
+  workdir.begin(directory, identity, configuration.text, tokenizer.path)
   saved = checkpoints.Checkpoints(directory / "checkpoints", run.keep_checkpoints)
 
   # --- Summary.

@@ -17,7 +17,7 @@ SHOP = Domain(
   gives="[It is|The number is|That would be] {number}.",
   actions={
     "replace": Action(
-      "[A new one|A replacement] [will leave our warehouse|is on its way] "
+      "[A new one|A replacement] [will leave our warehouse|will be sent] "
       "[today|tomorrow].",
       "I would [like|prefer] a new one, please.",
       "ships a replacement",

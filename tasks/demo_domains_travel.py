@@ -13,7 +13,7 @@ AIRLINE = Domain(
     "Bilbao, Delhi, Helsinki, Manila, Perth, Reykjavik, Tunis, Valencia",
   ),
   asks="[Can you read me|What is|Please tell me] your booking code?",
-  gives="[Sure|Yes], [it is|the code is] {code}.",
+  gives="[It is|The code is|That is] {code}.",
   actions={
     "rebook": Action(
       "I [have moved|can move] you to the [next|evening|morning] flight.",

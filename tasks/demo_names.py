@@ -1,6 +1,7 @@
-"""People, places and companies that the demo's texts speak of; the last two invented.
+"""People, places, companies and products that the demo's texts name.
 
-Every pool keeps values back that only the validation and test splits show.
+Data alone; companies and products are made up. Every pool keeps values back that no
+training row shows.
 """
 
 from t5tune.tasks.demo_grammar import Pool

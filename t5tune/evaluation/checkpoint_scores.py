@@ -54,21 +54,27 @@ def score_checkpoints(run: Any, flags: Any) -> None:
     UserError: there is no such checkpoint, or it does not fit the settings.
   """
   console, workdir = run_log.console(), flags.workdir
-  tokenizer = vocabularies.Tokenizer(run.vocabulary_path())
+  if run.vocabulary is None and run_directory.vocabulary(workdir).is_file():
+    tokenizer = vocabularies.Tokenizer(run_directory.vocabulary(workdir))
+  else:
+    tokenizer = vocabularies.Tokenizer(run.vocabulary_path())
   run_directory.check_model(workdir, run.identity(tokenizer.sha256, ""))
   saved = checkpoints.Checkpoints(workdir / "checkpoints", read_only=True)
   steps = chosen_steps(saved, flags.checkpoint)
 
   # The training tokens, where they are at hand, give the baselines.
-  request = run.request(flags.data_dir, train=True)
+  request = run.request(flags.data_dir, tokenizer.path, train=True)
   if index.load(index.path(flags.store_dir, request)) is None:
-    request = run.request(flags.data_dir, train=False)
+    request = run.request(flags.data_dir, tokenizer.path, train=False)
   mixture = build.ensure(request, flags.store_dir)
 
   mesh = partitioning.make_mesh(run.mesh)
   model = Model(t5.pad_vocab_size(run.model, tokenizer.size))
   evaluate = evaluator.for_run(run, request, mixture, model, mesh, tokenizer)
-  with jax.set_mesh(mesh), run_log.Progress(console, 0, len(steps)) as progress:
+  with (
+    jax.set_mesh(mesh),
+    run_log.Progress(console, 0, len(steps), "checkpoints") as progress,
+  ):
     for step in steps:
       params = saved.restore_params(step, model.abstract_params(mesh))
       results.score_test(evaluate, params, step, run, workdir, progress)

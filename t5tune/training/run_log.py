@@ -90,7 +90,9 @@ class Progress:
   waiting for data, both since the latest line.
   """
 
-  def __init__(self, console: Console, step: int, total_steps: int):
+  def __init__(
+    self, console: Console, step: int, total_steps: int, label: str = "training"
+  ):
     self._console, self._first, self._total = console, step, total_steps
     self._began = self._line_began = time.monotonic()
     self._paused = self._waited = 0.0
@@ -103,9 +105,7 @@ class Progress:
       disable=not console.is_terminal,
       transient=True,
     )
-    self._train = self._bar.add_task(
-      "training", completed=step, total=total_steps, shown=""
-    )
+    self._train = self._bar.add_task(label, completed=step, total=total_steps, shown="")
     self._eval = self._bar.add_task("evaluating", visible=False, total=1, shown="")
 
   def __enter__(self):
@@ -150,6 +150,8 @@ class Progress:
   def evaluating(self, task: str, done: int, total: int) -> None:
     """Shows how far an evaluation is."""
     self._bar.update(self._eval, visible=True, completed=done, total=total, shown=task)
+    if done == total and not self._console.is_terminal:
+      self._console.print(f"evaluated {task}: {total} rows", highlight=False)
 
   @contextlib.contextmanager
   def evaluation(self):

@@ -19,12 +19,12 @@ from typing import Any
 from t5tune import errors
 
 
-def write_atomically(path: pathlib.Path, text: str) -> None:
+def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
   """Writes a file so that it is never seen half-written.
 
   Args:
     path: the file; its folder is made if need be.
-    text: its content.
+    content: its content; text is written as UTF-8.
 
   Raises:
     UserError: it cannot be written.
@@ -32,11 +32,11 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
-      "w", dir=path.parent, prefix=f".{path.name}-", delete=False, encoding="utf-8"
+      dir=path.parent, prefix=f".{path.name}-", delete=False
     ) as f:
       temporary = pathlib.Path(f.name)
       try:
-        f.write(text)
+        f.write(content.encode() if isinstance(content, str) else content)
         f.flush()
         os.fsync(f.fileno())
         temporary.chmod(0o644)
@@ -165,7 +165,18 @@ def _bindings(text: str) -> dict[str, str]:
   return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def begin(workdir: pathlib.Path, identity: Mapping[str, Any], config_text: str) -> None:
-  """Makes the directory and writes `run.json` and `config.gin`."""
+def vocabulary(workdir: pathlib.Path) -> pathlib.Path:
+  """Returns where a run keeps a copy of its vocabulary."""
+  return workdir / "spiece.model"
+
+
+def begin(
+  workdir: pathlib.Path,
+  identity: Mapping[str, Any],
+  config_text: str,
+  vocabulary_path: pathlib.Path,
+) -> None:
+  """Makes the directory and writes `run.json`, `config.gin` and `spiece.model`."""
   write_atomically(workdir / "run.json", json.dumps(identity, indent=1) + "\n")
   write_atomically(workdir / "config.gin", config_text)
+  write_atomically(vocabulary(workdir), vocabulary_path.read_bytes())
