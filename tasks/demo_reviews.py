@@ -43,7 +43,7 @@ KINDS = (
     Pool.of(
       "alarm clock, camera, dictaphone, headset, laptop, navigator, phone, radio, "
       "smartwatch, speaker, tablet, television",
-      "e-reader, projector, keyboard, walkie-talkie",
+      "projector, keyboard, turntable, webcam",
     ),
   ),
   (

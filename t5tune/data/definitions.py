@@ -14,6 +14,7 @@ import math
 import os
 import pathlib
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -154,6 +155,7 @@ def prepare(
   Raises:
     UserError: tasks, data or stores are at fault; see the functions called.
   """
+  began = time.time()
   load_tasks(request.task_modules, request.data_dir)
   rated = get_tasks(request.mixture)
   for task, _ in rated:
@@ -185,7 +187,12 @@ def prepare(
   if request.train:
     mixture = _with_further_passes(mixture, request, [t for t, _ in rated], build)
   files = [f for task, _ in rated for f in _data_files(task, request)]
-  depends = index.dependencies(files, request.vocabulary)
+  depends = index.dependencies(files)
+  changed = [f for f in (*depends["code"], *files) if os.stat(f).st_mtime > began]
+  if changed:
+    raise errors.UserError(
+      f"{changed[0]} was changed while its tokens were written. Start again."
+    )
   index.save(index.path(store_dir, request), mixture, depends)
   return mixture
 

@@ -5,7 +5,9 @@ template three calls away gives another fingerprint, a changed comment does not.
 Values are taken as they stand, so ask before a pipeline runs and fills caches.
 """
 
+import ast
 import copyreg
+import dataclasses
 import dis
 import functools
 import hashlib
@@ -13,6 +15,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
 import pathlib
 import re
@@ -44,7 +47,11 @@ def digest(*parts: Any) -> str:
   Args:
     *parts: JSON values, functions, partials, dataclasses, objects or types.
   """
-  text = json.dumps([_describe(part, {}) for part in parts])
+  walk = _Walk()
+  described = [_describe(part, walk) for part in parts]
+  if walk.opaque:
+    described.append([_source_digest(m) for m in sorted(walk.modules)])
+  text = json.dumps(described)
   return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -107,17 +114,28 @@ def _is_library_module(name: str | None) -> bool:
   return all(map(is_library, places))  # a module built into python has no place
 
 
-def _describe(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
-  """Returns a JSON value that stands for `value` and what it refers to.
+@dataclasses.dataclass
+class _Walk:
+  """What a description has met so far.
 
-  Args:
-    value: anything.
-    seen: functions, objects and containers met so far, by id, with their number;
-      they are held here so that no id is given out twice.
+  Attributes:
+    seen: functions, objects and containers by id, with their number; they are held
+      here so that no id is given out twice.
+    modules: own modules whose functions and classes were met.
+    opaque: whether a library's object was met that does not show what it holds, such
+      as a lookup table; then the source of the modules must speak for it.
   """
+
+  seen: dict[int, tuple[int, Any]] = dataclasses.field(default_factory=dict)
+  modules: set[str] = dataclasses.field(default_factory=set)
+  opaque: bool = False
+
+
+def _describe(value: Any, walk: _Walk) -> Any:
+  """Returns a JSON value that stands for `value` and what it refers to."""
   if value is None or type(value) in (bool, int, float, str):
     return value
-  again = functools.partial(_describe, seen=seen)
+  seen, again = walk.seen, functools.partial(_describe, walk=walk)
   kind = type(value).__name__ if type(value).__module__ == "builtins" else None
   if isinstance(value, bytes):
     return ["bytes", hashlib.blake2b(value).hexdigest()]
@@ -133,7 +151,12 @@ def _describe(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
   seen[id(value)] = len(seen), value
   if isinstance(value, set | frozenset):
     # Each from the same state: the order of a set differs between processes.
-    members = sorted((_describe(v, dict(seen)) for v in value), key=repr)
+    members = []
+    for member in value:
+      walk.seen = dict(seen)
+      members.append(again(member))
+    walk.seen = seen
+    members.sort(key=repr)
     if isinstance(value, frozenset):
       del seen[id(value)]  # may be a constant, as a tuple
     return [kind or again(type(value)), members]
@@ -148,17 +171,17 @@ def _describe(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
   if isinstance(value, types.MethodType):
     return ["method", again(value.__func__), again(value.__self__)]
   if isinstance(value, types.FunctionType):
-    return _describe_function(value, again)
+    return _describe_function(value, walk, again)
   if isinstance(value, type):
-    return _describe_class(value, again)
-  return _describe_object(value, again)
+    return _describe_class(value, walk, again)
+  return _describe_object(value, walk, again)
 
 
 def _name(value: Any) -> str:
   return f"{value.__module__}.{value.__qualname__}"
 
 
-def _describe_function(function: types.FunctionType, again) -> Any:
+def _describe_function(function: types.FunctionType, walk: _Walk, again) -> Any:
   code = function.__code__
   held = [_cell(cell, again) for cell in function.__closure__ or ()]
   if code.co_filename.startswith("<"):  # generated, or frozen into python
@@ -167,6 +190,7 @@ def _describe_function(function: types.FunctionType, again) -> Any:
     library = is_library(code.co_filename)
   if library:
     return ["library", _name(function), held]
+  walk.modules.add(function.__module__)
   names: dict[str, None] = {}
   modules: dict[str, types.ModuleType] = {}
   body = _describe_code(code, function.__globals__, names, modules, again)
@@ -252,9 +276,10 @@ def _referred(
           queue.append((value.__name__, vars(value)))
 
 
-def _describe_class(cls: type, again) -> Any:
+def _describe_class(cls: type, walk: _Walk, again) -> Any:
   if _is_library_module(cls.__module__):
     return ["name", _name(cls)]
+  walk.modules.add(cls.__module__)
   kept = {}
   for name, value in vars(cls).items():
     if name in _NOISE or isinstance(value, types.MemberDescriptorType):
@@ -265,17 +290,23 @@ def _describe_class(cls: type, again) -> Any:
   return ["class", cls.__qualname__, again(kept), again(cls.__bases__)]
 
 
-def _describe_object(value: Any, again) -> Any:
+def _describe_object(value: Any, walk: _Walk, again) -> Any:
   try:
     held = dict(object.__getattribute__(value, "__dict__"))
   except (AttributeError, TypeError):
     held = {}
   if not held:
     return ["object", again(type(value)), again(_how_made(value))]
-  if _is_library_module(type(value).__module__):
-    # A library's object may hold caches and locks: its settings are plain values.
-    held = {k: v for k, v in held.items() if _is_setting(v, public=k[0] != "_")}
   held = {k: v for k, v in held.items() if k not in _NOISE}
+  if isinstance(value, logging.Logger):
+    held = {}
+  elif _is_library_module(type(value).__module__):
+    # It may hold caches, locks and names drawn at random: its settings are plain.
+    plain = {k: v for k, v in held.items() if _is_setting(v, public=k[0] != "_")}
+    if len(plain) < len(held):
+      plain = {k: v for k, v in plain.items() if k[0] != "_" or callable(v)}
+      walk.opaque |= not callable(value)
+    held = plain
   return ["object", again(type(value)), again(held)]
 
 
@@ -297,3 +328,17 @@ def _is_setting(value: Any, public: bool) -> bool:
   if isinstance(value, dict):
     return public and all(_is_setting(v, public) for v in value.values())
   return callable(value) or isinstance(value, _PLAIN)
+
+
+def _source_digest(module: str) -> Any:
+  """Returns a digest of a module's statements, without comments and docstrings."""
+  try:
+    tree = ast.parse(pathlib.Path(sys.modules[module].__file__).read_bytes())
+  except (KeyError, AttributeError, TypeError, OSError, SyntaxError):
+    return None
+  for node in ast.walk(tree):
+    body = getattr(node, "body", None)
+    if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+      if isinstance(body[0].value, ast.Constant):
+        del body[0]
+  return hashlib.blake2b(ast.dump(tree).encode()).hexdigest()

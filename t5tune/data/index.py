@@ -121,20 +121,19 @@ def path(store_dir: str | os.PathLike, request: Request) -> pathlib.Path:
   return pathlib.Path(store_dir) / "prepared" / f"{name}.json"
 
 
-def dependencies(data_files: Iterable[pathlib.Path], vocabulary: str) -> dict[str, Any]:
+def dependencies(data_files: Iterable[pathlib.Path]) -> dict[str, Any]:
   """Returns what a prepared mixture depends on, as it is now.
 
   Args:
     data_files: the files its rows were read from; a file that appears beside
       them may be a new split, so their folders count too.
-    vocabulary: path of the SentencePiece model.
   """
   files = sorted({os.path.abspath(f) for f in data_files})
   folders = sorted({os.path.dirname(f) for f in files})
   return {
     "versions": fingerprint.versions(),
     "code": {f: fingerprint.file_digest(f) for f in fingerprint.own_code_files()},
-    "data": {f: _stamp(f) for f in [*files, vocabulary]},
+    "data": {f: _stamp(f) for f in files},
     "folders": {folder: sorted(os.listdir(folder)) for folder in folders},
   }
 

@@ -57,11 +57,12 @@ class TokenStore:
   def read(self, indices: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns (inputs, targets) of several examples, in the order asked for."""
     input_lengths = self.lengths[np.asarray(indices, int), 0]
-    try:
-      with TokenStore._lock:
+    with TokenStore._lock:
+      try:
         records = self._reader().read([int(i) for i in indices])
-    except RuntimeError as e:  # array_record knows no other
-      raise self._damaged(e) from e
+      except RuntimeError as e:  # array_record knows no other
+        TokenStore._readers.pop(self.path)  # closing it would raise this once more
+        raise self._damaged(e) from e
     return [
       tuple(np.split(np.frombuffer(record, np.int32), [length]))
       for record, length in zip(records, input_lengths, strict=True)

@@ -37,7 +37,8 @@ class T5Config:
     dropout_rate: share of activations dropped in training.
     relpos_buckets: buckets of the relative position bias.
     relpos_max_distance: distance from which all positions share a bucket.
-    dtype: computation dtype, 'float32' or 'bfloat16'. Parameters, norms, softmax and loss are float32.
+    dtype: computation dtype, 'float32' or 'bfloat16'. Parameters, norms, softmax
+      and loss are float32.
     layer_loop: 'scan' compiles one layer for all, 'unroll' each layer, 'auto'
       unrolls on the CPU, where a scan is slower, and scans elsewhere.
     remat: whether to recompute activations in the backward pass ('full') or
@@ -71,8 +72,6 @@ class T5Config:
       raise errors.UserError(
         f"T5Config.dropout_rate = {self.dropout_rate}: it must be in [0, 1)."
       )
-
-  def __post_init__(self):
     if self.dtype not in ("float32", "bfloat16"):
       reason = ": T5's activations overflow its range" if "16" in self.dtype else ""
       raise errors.UserError(

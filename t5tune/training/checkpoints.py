@@ -63,6 +63,9 @@ class Checkpoints:
         preservation_policy=kept,
         best_fn=score,
         cleanup_tmp_directories=not read_only,
+        # A directory that cannot be made must fail here: in the background, orbax's
+        # other threads would wait minutes for it.
+        async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
       ),
     )
 

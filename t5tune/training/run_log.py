@@ -97,6 +97,7 @@ class Progress:
     self._began = self._line_began = time.monotonic()
     self._paused = self._waited = 0.0
     self._waited_in_all = 0.0
+    self._first_line = True
     self._bar = rich_progress.Progress(
       rich_progress.TextColumn("{task.description}"),
       rich_progress.BarColumn(bar_width=20),
@@ -141,6 +142,8 @@ class Progress:
       f"  ETA {clock(eta)}  data wait {measured['data_wait_share']:.1%}"
       f" ({self._waited_in_all:.1f} s)"
     )
+    if self._first_line:  # the first step compiled: it says nothing of the pace
+      self._first_line, self._first, self._began, self._paused = False, step, now, 0.0
     self._line_began, self._waited = now, 0.0
     self._bar.update(self._train, completed=step, shown=shown)
     if not self._console.is_terminal:

@@ -40,6 +40,31 @@ def test_attention_is_the_softmax_of_unscaled_scores():
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_gradients_are_those_of_the_plain_sum():
+  a = draw(4)
+  mask, pull = a.pop("mask"), draw(5)["query"]
+
+  def plain(query, key, value, bias):
+    scores = jnp.einsum("bthk,bshk->bhts", query, key) + bias
+    weights = jax.nn.softmax(jnp.where(mask, scores, -jnp.inf))
+    return jnp.sum(jnp.einsum("bhts,bshk->bthk", weights, value) * pull)
+
+  def ours(query, key, value, bias):
+    return jnp.sum(
+      attention.dot_product_attention(query, key, value, bias, mask) * pull
+    )
+
+  arguments = [jnp.asarray(a[k]) for k in ("query", "key", "value", "bias")]
+  every = tuple(range(4))
+  found, expected = (
+    jax.grad(ours, every)(*arguments),
+    jax.grad(plain, every)(*arguments),
+  )
+  for x, y in zip(found, expected, strict=True):
+    assert x.dtype == y.dtype
+    np.testing.assert_allclose(x, y, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype,atol", [("float32", 1e-6), ("bfloat16", 2e-2)])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_one_query_attends_as_many_do(dtype, atol, with_bias):

@@ -1,0 +1,142 @@
+"""A project as a user has it: task module, recipe, rows and vocabulary, all tiny.
+
+The folder is made once in a session; a test asks for `workplace` to stand in it and
+run commands there. Token stores and compiled programs are shared by all of them.
+"""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import sys
+
+import pytest
+import tiny_data
+
+TESTDATA = pathlib.Path(__file__).parent / "testdata" / "project"
+_NOUNS = ("lamp", "boat", "kettle", "ladder", "garden", "window", "violin", "engine")
+_WORDS = ("broke", "is new", "was sold", "needs paint")
+
+
+def note_rows(count: int, shift: int = 0) -> list[dict]:
+  """Returns invented notes, each with a title that its words give away."""
+  pairs = [(noun, word) for word in _WORDS for noun in _NOUNS]
+  chosen = [pairs[(i + shift) % len(pairs)] for i in range(count)]
+  return [
+    {"note": f"Our {noun} {word}, day {i}.", "title": f"The {noun} {word}"}
+    for i, (noun, word) in enumerate(chosen)
+  ]
+
+
+def sum_rows(count: int) -> list[dict]:
+  """Returns sums, all different."""
+  pairs = [(i % 19, i // 19 + 1) for i in range(count)]
+  return [{"a": a, "b": b, "total": a + b} for a, b in pairs]
+
+
+def write_data(folder: pathlib.Path) -> pathlib.Path:
+  """Writes the rows: `sums` has no test split, so `validation` stands in for it."""
+  for name, rows in {
+    "notes/train": note_rows(400),
+    "notes/validation": note_rows(6, shift=5),
+    "notes/test": note_rows(5, shift=11),
+    "sums/train": sum_rows(300),
+    "sums/validation": sum_rows(9),
+  }.items():
+    tiny_data.write_rows(folder / f"{name}.jsonl", rows)
+  return folder
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> pathlib.Path:
+  """A folder with `tiny_tasks.py`, `tiny.gin`, `tiny.model` and `data`."""
+  folder = tmp_path_factory.mktemp("project")
+  shutil.copytree(TESTDATA, folder, dirs_exist_ok=True)
+  tiny_data.train_vocabulary(folder / "tiny.model")
+  write_data(folder / "data")
+  return folder
+
+
+def enter(folder: pathlib.Path, monkeypatch) -> None:
+  """Stands in a project's folder, where its modules are found."""
+  monkeypatch.chdir(folder)
+  monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+  monkeypatch.setattr(sys, "argv", ["train"])
+  monkeypatch.delenv("T5TUNE_DATA_DIR", raising=False)
+  monkeypatch.setenv("TFDS_DATA_DIR", str(folder / "tfds"))
+  monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+
+
+@pytest.fixture
+def workplace(project, monkeypatch):
+  """Stands in the project's folder; what the commands leave in the process is undone.
+
+  Compiled programs are kept between runs: compiling takes most of a tiny run's time.
+  """
+  import jax
+  from jax.experimental.compilation_cache import compilation_cache
+
+  kept = {
+    "jax_compilation_cache_dir": str(project / "compiled"),
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+  }
+  before = {name: getattr(jax.config, name) for name in kept}
+  for name, value in kept.items():
+    jax.config.update(name, value)
+    monkeypatch.setenv(name.upper(), str(value))  # for other processes
+  compilation_cache.reset_cache()
+  enter(project, monkeypatch)
+  yield project
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  forget_data_dir()
+
+
+def forget_data_dir() -> None:
+  """Undoes what loading tasks does to the sources of this process."""
+  if "t5tune.data.sources" in sys.modules:
+    sys.modules["t5tune.data.sources"].set_data_dir(None)
+
+
+def flags(workdir: os.PathLike | str | None = None, **bindings) -> list[str]:
+  """Returns the command line of a run of the project, with gin bindings."""
+  given = [] if workdir is None else [f"--workdir={workdir}"]
+  given += [f"--gin.{name.replace('__', '.')}={v!r}" for name, v in bindings.items()]
+  return ["--gin_file=tiny.gin", "--data_dir=data", "--store_dir=stores", *given]
+
+
+def settings(**bindings):
+  """Returns the `Run` of the project's recipe with gin bindings."""
+  from t5tune import config, run
+
+  overrides = [(name, repr(value)) for name, value in bindings.items()]
+  return config.load(["tiny.gin"], overrides).build(run.Run)
+
+
+def request(train: bool = True, **bindings):
+  """Returns the data that a run of the project asks for."""
+  made = settings(**bindings)
+  return made.request("data", made.vocabulary_path(), train)
+
+
+def prepare(store_dir: os.PathLike | str = "stores", **bindings):
+  """Builds what a run lacks in this process, which spares starting tensorflow anew."""
+  from t5tune.data import definitions
+
+  try:
+    return definitions.prepare(
+      request(**bindings), pathlib.Path(store_dir), lambda rows, *_: rows
+    )
+  finally:
+    forget_data_dir()
+
+
+def contents(folder: pathlib.Path) -> dict[str, str]:
+  """Returns the hash of every file below a folder, by its path."""
+  files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+  return {
+    str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+    for p in files
+  }

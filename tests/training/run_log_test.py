@@ -1,0 +1,132 @@
+"""Tests of metrics.jsonl and of the progress line's arithmetic."""
+
+import io
+import json
+import time
+
+import pytest
+from rich.console import Console
+
+from t5tune.training import run_log
+
+
+def records(folder) -> list[dict]:
+  lines = (folder / "metrics.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def logged(tmp_path):
+  log = run_log.RunLog(tmp_path, 0)
+  log.write(0, "eval", {"loss": 5.5}, {"split": "test", "task": "a"})
+  for step in (1, 2, 3, 4):
+    log.write(step, "train", {"loss": 1 / step})
+  log.close()
+  return tmp_path
+
+
+def test_records_name_step_kind_and_labels(logged):
+  assert records(logged)[:2] == [
+    {"step": 0, "kind": "eval", "split": "test", "task": "a", "loss": 5.5},
+    {"step": 1, "kind": "train", "loss": 1.0},
+  ]
+  assert list((logged / "tensorboard").iterdir())
+
+
+def test_a_restart_drops_what_came_after_its_checkpoint(logged):
+  log = run_log.RunLog(logged, 2)
+  log.write(3, "train", {"loss": 9.0})
+  log.close()
+  steps = [(r["step"], r["loss"]) for r in records(logged)]
+  assert steps == [(0, 5.5), (1, 1.0), (2, 0.5), (3, 9.0)]
+
+
+def test_a_restart_without_a_checkpoint_begins_anew(logged):
+  # It scores the first weights once more, too.
+  run_log.RunLog(logged, 0).close()
+  assert records(logged) == []
+
+
+def test_a_restart_drops_a_line_that_was_cut_short(logged):
+  file = logged / "metrics.jsonl"
+  for cut in range(1, len('{"step": 4, "kind"')):
+    text = file.read_text()
+    file.write_text(text + '{"step": 1, "kind": "train", "loss": 0.1}'[:cut])
+    run_log.RunLog(logged, 4).close()
+    assert file.read_text() == text
+
+
+def test_values_are_on_disk_at_once(tmp_path):
+  log = run_log.RunLog(tmp_path, 0)
+  log.write(1, "train", {"loss": 2.0})
+  assert records(tmp_path)[0]["loss"] == 2.0  # before anything is closed
+  log.close()
+
+
+class Clock:
+  """A clock that a test moves."""
+
+  def __init__(self, monkeypatch):
+    self.now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+  return Clock(monkeypatch)
+
+
+def progress(step: int, total: int):
+  """Returns a progress that prints lines, and what it prints to."""
+  out = io.StringIO()
+  return run_log.Progress(Console(file=out, width=160), step, total), out
+
+
+def test_throughput_and_waiting_are_since_the_latest_line(clock):
+  shown, out = progress(0, 100)
+  with shown:
+    clock.now += 4
+    shown.waited(1.0)
+    first = shown.line(10, 2.5, target_tokens=2000)
+    clock.now += 2
+    second = shown.line(20, 2.0, target_tokens=3000)
+  assert first == {"target_tokens_per_second": 500.0, "data_wait_share": 0.25}
+  assert second == {"target_tokens_per_second": 1500.0, "data_wait_share": 0.0}
+  lines = out.getvalue().splitlines()
+  assert lines[0].startswith("step 10/100  loss 2.500  500 target tokens/s  ETA 0:36")
+  assert lines[1].startswith("step 20/100  loss 2.000  1,500 target tokens/s  ETA 0:24")
+  assert lines[1].endswith("data wait 0.0% (1.0 s)")  # in all
+
+
+def test_an_evaluation_counts_neither_for_pace_nor_throughput(clock):
+  shown, out = progress(0, 100)
+  with shown:
+    clock.now += 4
+    with shown.evaluation():
+      shown.evaluating("task", 1, 2)
+      clock.now += 1000
+    assert shown.line(10, 2.5, 2000)["target_tokens_per_second"] == 500
+  assert "ETA 0:36" in out.getvalue()
+
+
+def test_the_pace_of_a_restart_is_its_own(clock):
+  shown, out = progress(900, 1000)
+  with shown:
+    clock.now += 10
+    shown.line(910, 2.5, 2000)
+  assert "step 910/1000" in out.getvalue() and "ETA 1:30" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+  "seconds,text",
+  [
+    (0, "0:00"),
+    (0.2, "0:01"),
+    (59.5, "1:00"),
+    (61, "1:01"),
+    (3723, "1:02:03"),
+    (-5, "0:00"),
+  ],
+)
+def test_clock(seconds, text):
+  assert run_log.clock(seconds) == text

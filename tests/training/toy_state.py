@@ -1,0 +1,53 @@
+"""A train state of a few sharded arrays, for tests of checkpoints."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t5tune import partitioning
+from t5tune.training import train_state
+
+AXES = {"kernel": ("embed", "mlp"), "scale": ("embed",)}
+META = {"feed": {"row": 12345}, "best": {"score": None, "step": 0}}
+
+
+def toy_state(step: int, **mesh: int) -> train_state.TrainState:
+  """Returns a state whose values follow from its step."""
+  mesh = partitioning.make_mesh(mesh or {"data": 2, "fsdp": 2, "tensor": 2})
+  rng = np.random.default_rng(step)
+
+  def put(axes, x):
+    return jax.device_put(x, partitioning.sharding(mesh, axes, x.shape))
+
+  def draw():
+    kernel, scale = rng.normal(size=(16, 8)), rng.normal(size=16)
+    return {
+      "wi": {"kernel": put(AXES["kernel"], kernel.astype(np.float32))},
+      "norm": {"scale": put(AXES["scale"], scale.astype(np.float32))},
+    }
+
+  count = put((), np.int32(step))
+  return train_state.TrainState(put((), np.int32(step)), draw(), (draw(), count))
+
+
+def abstract(state: train_state.TrainState) -> train_state.TrainState:
+  """Returns shapes, dtypes and shardings to restore to."""
+  place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
+  return jax.tree.map(place, state)
+
+
+def at_step(state: train_state.TrainState, step: int) -> train_state.TrainState:
+  """Returns the state with another step."""
+  return dataclasses.replace(state, step=jnp.int32(step))
+
+
+def assert_same(found, expected) -> None:
+  """Compares two trees bit by bit."""
+  for (path, a), b in zip(
+    jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(found), strict=True
+  ):
+    name = jax.tree_util.keystr(path)
+    assert a.dtype == b.dtype, name
+    np.testing.assert_array_equal(np.asarray(b), np.asarray(a), err_msg=name)
