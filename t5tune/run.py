@@ -105,8 +105,8 @@ class Run:
       value = getattr(self, name)
       if value is not None and value < 1:
         raise errors.UserError(f"{_macro(name)} = {value}: it must be at least 1.")
-    if self.seed < 0:
-      raise errors.UserError(f"SEED = {self.seed}: it must not be negative.")
+    if not 0 <= self.seed < 2**32:
+      raise errors.UserError(f"SEED = {self.seed}: it must be from 0 to 2**32 - 1.")
     if self.train_epochs is not None and self.train_epochs <= 0:
       raise errors.UserError(f"TRAIN_EPOCHS = {self.train_epochs}: it must be above 0.")
     if self.batch_size % self.microbatches:

@@ -155,6 +155,7 @@ def train(run, configuration, flags) -> int:
         batch = _next_batch(batches, mesh, progress)
         state, metrics = update(state, batch, dropout_key)
         target_tokens.append(metrics["target_tokens"])
+        jax.block_until_ready(target_tokens[-2:-1])  # two in flight: Ctrl-C is heard
         last = step == train_steps or stop.requested
         if every(run.log_steps, step) or last or step == first_step + 1:
           _log(log, progress, step, metrics, target_tokens)

@@ -8,4 +8,4 @@ os.environ["XLA_FLAGS"] = (
 ).strip()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tiny_project import project, workplace  # noqa: F401
+from tiny_project import finished, project, workplace  # noqa: F401

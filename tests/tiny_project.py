@@ -5,6 +5,7 @@ run commands there. Token stores and compiled programs are shared by all of them
 """
 
 import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -140,3 +141,42 @@ def contents(folder: pathlib.Path) -> dict[str, str]:
     str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
     for p in files
   }
+
+
+def start(
+  workdir: os.PathLike | str, command: str = "train", more=(), **bindings
+) -> int:
+  """Runs a command of the project in this process; returns its exit status."""
+  from t5tune import errors, eval, train
+  from t5tune.data import index
+
+  asked = request(**bindings)
+  if index.load(index.path("stores", asked)) is None:
+    prepare(**bindings)
+  main = {"train": train, "eval": eval}[command].main
+  try:
+    return main([*flags(workdir, **bindings), *more])
+  except errors.UserError as e:  # as `command_line.main` does
+    print(f"error: {e}", file=sys.stderr)
+    return 2
+
+
+def records(workdir: pathlib.Path) -> list[dict]:
+  """Returns the lines of `metrics.jsonl` without what the clock says."""
+  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
+  timed = {"target_tokens_per_second", "data_wait_share"}
+  return [{k: v for k, v in line.items() if k not in timed} for line in lines]
+
+
+def checkpoint(workdir: pathlib.Path, step: int) -> dict:
+  """Returns a checkpoint's JSON: the feed's state, the best score, all checksums."""
+  return json.loads((workdir / "checkpoints" / str(step) / "meta/metadata").read_text())
+
+
+@pytest.fixture
+def finished(workplace) -> pathlib.Path:
+  """The work directory of an uninterrupted run, made once; tests only read it."""
+  workdir = workplace / "finished"
+  if not workdir.exists():
+    assert start(workdir) == 0
+  return workdir

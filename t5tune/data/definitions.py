@@ -184,6 +184,12 @@ def prepare(
   mixture = index.PreparedMixture(
     request.mixture, tuple(tasks), fingerprint.digest(first)
   )
+  if not any(task.splits for task in tasks):
+    known = sorted({s for task, _ in rated for s in task.splits})
+    raise errors.UserError(
+      f"no task of {request.mixture!r} has a split {' or '.join(map(repr, request.splits))}"
+      f" to evaluate; there is: {', '.join(known)}. Set EVAL_SPLIT and TEST_SPLIT."
+    )
   if request.train:
     mixture = _with_further_passes(mixture, request, [t for t, _ in rated], build)
   files = [f for task, _ in rated for f in _data_files(task, request)]

@@ -191,18 +191,23 @@ def example_order(
     seed: seed of the shuffles.
   """
 
+  # Not Grain's shuffle: it takes 4 ms an example for a task of ten rows.
+  @functools.lru_cache(maxsize=4 * len(stores))
+  def shuffled(task, epoch, count):
+    # RandomState's stream is frozen: the order holds under any numpy.
+    return np.random.RandomState([seed, task, epoch]).permutation(count)
+
   def order(task, passes):
     count = len(passes[0])
-    locate = functools.partial(_locate, task, count, len(passes))
-    shuffled = grain.MapDataset.range(count).seed(seed + task).shuffle()
-    return shuffled.repeat().map_with_index(locate)
+
+    def locate(index, record):
+      epoch = index // count
+      return task, epoch % len(passes), int(shuffled(task, epoch, count)[record])
+
+    return grain.MapDataset.range(count).repeat().map_with_index(locate)
 
   orders = [order(task, passes) for task, passes in enumerate(stores)]
   return grain.MapDataset.mix(orders, [task.rate for task in mixture.tasks])
-
-
-def _locate(task: int, count: int, passes: int, index: int, record: int):
-  return task, index // count % passes, int(record)
 
 
 @dataclasses.dataclass(frozen=True)

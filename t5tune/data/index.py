@@ -116,7 +116,10 @@ def path(store_dir: str | os.PathLike, request: Request) -> pathlib.Path:
   # Where modules and prepared data sets are found.
   places = [os.getcwd(), *map(os.environ.get, ("PYTHONPATH", "TFDS_DATA_DIR"))]
   # A vocabulary is what it holds, not where it lies.
-  asked = {**request.to_json(), "vocabulary": fingerprint.file_digest(request.vocabulary)}
+  asked = {
+    **request.to_json(),
+    "vocabulary": fingerprint.file_digest(request.vocabulary),
+  }
   name = fingerprint.digest(asked, places)
   return pathlib.Path(store_dir) / "prepared" / f"{name}.json"
 

@@ -247,7 +247,8 @@ def print_examples(
 def _read(file: pathlib.Path) -> list[dict]:
   if not file.is_file():
     return []
-  return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+  with file.open(encoding="utf-8", newline="\n") as lines:
+    return [json.loads(line) for line in lines]
 
 
 def _number(value: float | None) -> str:

@@ -19,8 +19,8 @@ from orbax.checkpoint import checkpoint_managers
 from t5tune import errors
 from t5tune.training.train_state import TrainState
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax narrates every save
-logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # and repeats its errors
+for name in ("absl", "asyncio"):  # orbax narrates, and prints what it raises
+  logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class Checkpoints:
@@ -166,7 +166,8 @@ class Checkpoints:
     except Exception as e:  # orbax and tensorstore raise many kinds
       if not _is_disk_error(e):
         raise
-      whole = ", ".join(map(str, self.steps())) or "none"
+      steps = self._manager.all_steps(read=True)  # what lies there now
+      whole = ", ".join(map(str, sorted(steps))) or "none"
       raise errors.UserError(
         f"cannot write a checkpoint to {self._directory}: {str(e).splitlines()[0]}."
         f" Complete checkpoints: {whole}. Free space there, then start again: the run"
@@ -250,7 +251,8 @@ def _way_out(step: int, others: list[int]) -> str:
 
 def _is_disk_error(e: BaseException) -> bool:
   text = str(e)
-  signs = ("No space left", "Permission denied", "Read-only file system", "quota")
+  signs = ("No space left", "quota", "File too large", "Input/output error")
+  signs += ("Permission denied", "Read-only file system")
   return isinstance(e, OSError) or any(sign in text for sign in signs)
 
 

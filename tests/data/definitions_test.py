@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import seqio
 from tiny_data import write_rows
-from tiny_project import forget_data_dir, note_rows, prepare, request, sum_rows
+from tiny_project import note_rows, prepare, request, sum_rows
 
 from t5tune.data import definitions, index, token_store, vocabularies
 from t5tune.errors import UserError
@@ -172,7 +172,6 @@ def test_stores_are_named_by_what_shapes_them(task, variant, workplace, tmp_path
     assert name(titles) != first
   finally:
     train.write_text(kept)
-  forget_data_dir()
 
 
 def reworded(task):

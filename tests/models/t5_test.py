@@ -85,12 +85,15 @@ def value_and_gradients(config: t5.T5Config):
     weights = batch["decoder_loss_weights"][..., None]
     return -jnp.sum(jax.nn.log_softmax(logits) * chosen * weights)
 
-  return jax.device_get(tiny_t5.jit(jax.value_and_grad(loss))(PARAMS))
+  params = tiny_t5.params(model)
+  return jax.device_get(tiny_t5.jit(jax.value_and_grad(loss))(params))
 
 
 @pytest.fixture(scope="module")
 def unrolled():
-  config = dataclasses.replace(tiny_t5.CONFIG, dropout_rate=0.1, layer_loop="unroll")
+  config = dataclasses.replace(
+    tiny_t5.CONFIG, num_encoder_layers=1, dropout_rate=0.1, layer_loop="unroll"
+  )
   return config, value_and_gradients(config)
 
 
@@ -171,3 +174,8 @@ def test_vocabulary_size_is_padded_as_t5s_own():
 def test_an_impossible_architecture_is_named(change):
   with pytest.raises(errors.UserError, match=f"T5Config.{next(iter(change))}"):
     dataclasses.replace(tiny_t5.CONFIG, **change)
+
+
+def test_float16_is_refused_with_the_reason():
+  with pytest.raises(errors.UserError, match="'float16'.*overflow.*'bfloat16'"):
+    dataclasses.replace(tiny_t5.CONFIG, dtype="float16")

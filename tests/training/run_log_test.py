@@ -87,34 +87,47 @@ def test_throughput_and_waiting_are_since_the_latest_line(clock):
   with shown:
     clock.now += 4
     shown.waited(1.0)
-    first = shown.line(10, 2.5, target_tokens=2000)
+    first = shown.line(1, 2.5, target_tokens=2000)
     clock.now += 2
-    second = shown.line(20, 2.0, target_tokens=3000)
+    second = shown.line(11, 2.0, target_tokens=3000)
   assert first == {"target_tokens_per_second": 500.0, "data_wait_share": 0.25}
   assert second == {"target_tokens_per_second": 1500.0, "data_wait_share": 0.0}
   lines = out.getvalue().splitlines()
-  assert lines[0].startswith("step 10/100  loss 2.500  500 target tokens/s  ETA 0:36")
-  assert lines[1].startswith("step 20/100  loss 2.000  1,500 target tokens/s  ETA 0:24")
+  assert lines[0].startswith("step 1/100  loss 2.500  500 target tokens/s  ETA")
+  assert lines[1].startswith("step 11/100  loss 2.000  1,500 target tokens/s  ETA")
   assert lines[1].endswith("data wait 0.0% (1.0 s)")  # in all
 
 
-def test_an_evaluation_counts_neither_for_pace_nor_throughput(clock):
-  shown, out = progress(0, 100)
+def lines_every_ten_steps(clock, shown, first: int, count: int, pace: float):
+  """Shows a compiling first step, then a line for every ten steps."""
+  clock.now += 60
+  shown.line(first, 2.5, 100)
+  for i in range(1, count + 1):
+    clock.now += 10 * pace
+    shown.line(first + 10 * i, 2.5, 1000)
+
+
+@pytest.mark.parametrize("start", [0, 900])
+def test_what_is_left_is_at_the_pace_since_the_first_step(clock, start):
+  # The first step compiles, and a restart's steps before it are none of its own.
+  shown, out = progress(start, start + 101)
   with shown:
-    clock.now += 4
+    lines_every_ten_steps(clock, shown, start + 1, 3, pace=2.0)
+  last = out.getvalue().splitlines()[-1]
+  assert last.startswith(f"step {start + 31}/{start + 101} ")
+  assert "ETA 2:20" in last  # 70 steps of 2 s
+
+
+def test_an_evaluation_counts_neither_for_pace_nor_throughput(clock):
+  shown, out = progress(0, 101)
+  with shown:
+    lines_every_ten_steps(clock, shown, 1, 1, pace=2.0)
     with shown.evaluation():
       shown.evaluating("task", 1, 2)
       clock.now += 1000
-    assert shown.line(10, 2.5, 2000)["target_tokens_per_second"] == 500
-  assert "ETA 0:36" in out.getvalue()
-
-
-def test_the_pace_of_a_restart_is_its_own(clock):
-  shown, out = progress(900, 1000)
-  with shown:
-    clock.now += 10
-    shown.line(910, 2.5, 2000)
-  assert "step 910/1000" in out.getvalue() and "ETA 1:30" in out.getvalue()
+    clock.now += 20
+    assert shown.line(21, 2.5, 1000)["target_tokens_per_second"] == 50
+  assert "ETA 2:40" in out.getvalue().splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,10 @@
 """A train state of a few sharded arrays, for tests of checkpoints."""
 
-import dataclasses
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from t5tune import partitioning
-from t5tune.training import train_state
+from t5tune.training import checkpoints, train_state
 
 AXES = {"kernel": ("embed", "mlp"), "scale": ("embed",)}
 META = {"feed": {"row": 12345}, "best": {"score": None, "step": 0}}
@@ -38,9 +35,13 @@ def abstract(state: train_state.TrainState) -> train_state.TrainState:
   return jax.tree.map(place, state)
 
 
-def at_step(state: train_state.TrainState, step: int) -> train_state.TrainState:
-  """Returns the state with another step."""
-  return dataclasses.replace(state, step=jnp.int32(step))
+def save_all(folder, scores: dict[int, float | None], keep: int = 1):
+  """Saves a checkpoint of each step and returns those that were kept."""
+  saved = checkpoints.Checkpoints(folder, keep)
+  for step, score in scores.items():
+    saved.save(toy_state(step), META, score)
+  saved.close()
+  return checkpoints.Checkpoints(folder, read_only=True)
 
 
 def assert_same(found, expected) -> None:

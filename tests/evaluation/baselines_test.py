@@ -1,0 +1,91 @@
+"""Baselines: what an answer scores that has learnt nothing."""
+
+import collections
+import math
+
+import eval_data
+import numpy as np
+import pytest
+
+from t5tune.data import token_store, vocabularies
+from t5tune.evaluation import baselines
+
+
+@pytest.fixture(scope="module")
+def tokenizer(vocabulary):
+  return vocabularies.Tokenizer(vocabulary)
+
+
+def rows(texts):
+  return [{"targets_pretokenized": target} for _, target in texts]
+
+
+class Exact:
+  """A scorer that gives the share of equal texts, and keeps what it was given."""
+
+  def __init__(self):
+    self.given = []
+
+  def score(self, task, rows, references, predictions):
+    self.given.append(list(predictions))
+    right = sum(r == p for r, p in zip(references, predictions, strict=True))
+    return {"exact": right / len(rows), "length": -len(predictions[0])}
+
+
+def test_unigram_loss_by_brute_force():
+  train, size = [3, 3, 3, 5, 5, 1, 1, 1, 1], 8
+  targets = [np.array([3, 5, 1]), np.array([7, 1])]
+  counts = {str(token): n for token, n in collections.Counter(train).items()}
+  probability = {
+    token: (train.count(token) + 1) / (len(train) + size) for token in range(size)
+  }
+  assert sum(probability.values()) == pytest.approx(1)
+  wanted = -np.mean([math.log(probability[t]) for row in targets for t in row])
+  assert baselines.unigram_loss(counts, targets, size) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 101])
+def test_no_row_keeps_its_own_answer(count):
+  scorer = Exact()
+  answers = [f"answer {i}" for i in range(count)]
+  texts = rows([("", a) for a in answers])
+  scores = baselines.shuffled(scorer, "t", texts, answers, answers)
+  assert scores["exact"] == 0
+  (given,) = scorer.given
+  assert sorted(given) == sorted(answers)
+  baselines.shuffled(scorer, "t", texts, answers, answers)
+  assert scorer.given[1] == given
+
+
+def test_the_best_constant_answer(tmp_path, tokenizer):
+  # "noon" is rare in training, but is the right answer more often than any other.
+  train = [("x", "six")] * 30 + [("x", "noon"), ("x", "a ladder")]
+  path = eval_data.write(tmp_path / "train", train, tokenizer)
+  test = [("", "noon"), ("", "noon"), ("", "six"), ("", "chess")]
+  references = [target for _, target in test]
+  scorer = Exact()
+  answer, scores = baselines.best_constant(
+    scorer, "t", rows(test), references, token_store.TokenStore(path), tokenizer
+  )
+  assert answer == "noon"
+  assert scores == {"exact": 0.5, "length": -4}
+  assert all(len(set(given)) == 1 and len(given) == 4 for given in scorer.given)
+
+
+def test_the_most_frequent_answer_is_tried(tmp_path, tokenizer):
+  # Its words overlap with none of the references, but the task's metric may like it.
+  train = [("x", f"Ana number {i}") for i in range(20)] + [("x", "six")] * 5
+  path = eval_data.write(tmp_path / "train", train, tokenizer)
+  test = rows([("", "Ana number"), ("", "number")])
+  answer, _ = baselines.best_constant(
+    Exact(), "t", test, ["six", "no"], token_store.TokenStore(path), tokenizer
+  )
+  assert answer == "six"
+
+
+def test_one_training_row_is_enough(tmp_path, tokenizer):
+  path = eval_data.write(tmp_path / "train", [("x", "six")], tokenizer)
+  answer, scores = baselines.best_constant(
+    Exact(), "t", rows([("", "")]), ["no"], token_store.TokenStore(path), tokenizer
+  )
+  assert (answer, scores["exact"]) == ("six", 0)
