@@ -156,18 +156,18 @@ def train(run, configuration, flags) -> int:
         state, metrics = update(state, batch, dropout_key)
         target_tokens.append(metrics["target_tokens"])
         jax.block_until_ready(target_tokens[-2:-1])  # two in flight: Ctrl-C is heard
-        last = step == train_steps or stop.requested
-        if every(run.log_steps, step) or last or step == first_step + 1:
+        if every(run.log_steps, step) or step in (first_step + 1, train_steps):
           _log(log, progress, step, metrics, target_tokens)
         score = None
         if every(run.eval_steps, step):
           score = results.score_validation(evaluate, state.params, step, *into)
-        improved = score is not None and score > (best["score"] or -math.inf)
+        improved = score is not None and (best["step"] == 0 or score > best["score"])
         if improved:
           best = {"score": score, "step": step}
-        if every(run.checkpoint_steps, step) or improved or last:
+        stopping = stop.requested or step == train_steps  # asked once: it saves
+        if every(run.checkpoint_steps, step) or improved or stopping:
           saved.save(state, {"feed": batches.get_state(), "best": best}, score)
-        if stop.requested:
+        if stopping:
           break
       batches.close()
       saved.close()

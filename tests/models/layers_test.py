@@ -43,13 +43,14 @@ def test_relative_position_buckets(bidirectional, buckets, maximum):
   )
 
 
-def test_relative_position_bias_depends_on_the_distance_alone():
-  bias = layers.RelativePositionBias(tiny_t5.CONFIG, False, nnx.Rngs(0))
-  whole = bias(jnp.arange(40), jnp.arange(40))
-  assert whole.shape == (4, 40, 40)
-  np.testing.assert_array_equal(whole[:, 5:, 5:], whole[:, :-5, :-5])
-  later = bias(jnp.arange(30, 40), jnp.arange(40))
-  np.testing.assert_array_equal(later, whole[:, 30:])
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_relative_position_bias_is_its_bucket_s_embedding(bidirectional):
+  bias = layers.RelativePositionBias(tiny_t5.CONFIG, bidirectional, nnx.Rngs(0))
+  found = bias(jnp.arange(20, 27), jnp.arange(40))
+  assert found.shape == (4, 7, 40)
+  for t, s in np.ndindex(7, 40):
+    bucket = exact_bucket(s - (20 + t), bidirectional, 32, 128)
+    np.testing.assert_array_equal(found[:, t, s], bias.rel_embedding[...][:, bucket])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -61,11 +61,10 @@ class GradientOf:
       )
     )
 
-  def __init__(self, batch, microbatches: int = 1):
-    opt_state = optax.sgd(1.0).init(self.params)
-    before = train_state.TrainState(np.int32(0), self.params, opt_state)
+  def __init__(self, batch, microbatches: int = 1, at=params):
+    before = train_state.TrainState(np.int32(0), at, optax.sgd(1.0).init(at))
     after, metrics = self._step(microbatches)(before, batch, jax.random.key(0))
-    self.gradient = jax.tree.map(lambda a, b: a - b, self.params, after.params)
+    self.gradient = jax.tree.map(lambda a, b: a - b, at, after.params)
     self.metrics = {k: float(v) for k, v in metrics.items()}
 
   def assert_equals(self, other: "GradientOf"):
@@ -110,6 +109,16 @@ def test_metrics_are_means_over_target_tokens(whole):
     "target_tokens": sum(t for _, t in tiny_run.LENGTHS),
   }
   assert whole.metrics == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_gradient_is_that_of_loss_and_z_loss(whole):
+  def total(rate):
+    at = jax.tree.map(lambda p, g: p + rate * g, GradientOf.params, whole.gradient)
+    metrics = GradientOf(UNPACKED, at=at).metrics
+    return metrics["loss"] + metrics["z_loss"]
+
+  slope = (total(1e-3) - total(-1e-3)) / 2e-3
+  assert slope == pytest.approx(whole.metrics["grad_norm"] ** 2, rel=5e-3)
 
 
 def test_a_batch_without_targets_moves_nothing():
