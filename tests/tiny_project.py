@@ -81,8 +81,9 @@ def workplace(project, monkeypatch):
     "jax_compilation_cache_dir": str(project / "compiled"),
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
+    "jax_disable_most_optimizations": True,
   }
-  before = {name: getattr(jax.config, name) for name in kept}
+  before = {name: jax.config.values[name] for name in kept}
   for name, value in kept.items():
     jax.config.update(name, value)
     monkeypatch.setenv(name.upper(), str(value))  # for other processes

@@ -1,4 +1,4 @@
-"""The feed: prepared tokens, shuffled, mixed and packed by Grain into batches.
+"""The feed: prepared tokens, shuffled, mixed and packed into batches, on Grain.
 
 The whole state of the feed is two integers (`get_state`), so a resumed run goes
 on with the very next row, at the same cost whatever the step. The plan (which
@@ -16,8 +16,8 @@ import numpy as np
 
 from t5tune.data import index, packing, token_store
 
-# Examples that are packed together. Larger windows fill rows better and cost
-# more to plan again on resume; at 2048 the loss at a window's end is below 1 %.
+# Examples that are packed together. Larger windows fill rows better and cost more
+# to plan again on resume.
 _WINDOW = 2048
 
 

@@ -49,7 +49,7 @@ def test_a_mesh_changes_no_step(optimizer, mesh):
 class GradientOf:
   """The gradient of a batch, read off an update by its negative."""
 
-  model = train_state.Model(tiny_t5.CONFIG)
+  model = tiny_run.MODEL
   params = tiny_t5.params(model)
 
   @classmethod
