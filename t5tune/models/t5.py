@@ -220,7 +220,8 @@ class Decoder(nnx.Module):
       return layer(x, encoded, bias, self_mask, cross_mask, key)
 
     x = _scan_layers(body, self.config, self.layers, x, keys[1])
-    return layers.dropout(self.decoder_norm(x), self.config.dropout_rate, keys[2])
+    x = self.decoder_norm(x)
+    return layers.dropout(x, self.config.dropout_rate, keys[2], broadcast_axis=-2)
 
   def layer_list(self) -> list[DecoderLayer]:
     """Returns the layers one by one, as cached decoding wants them."""

@@ -18,9 +18,9 @@ class OptimizerConfig:
     name: 'adafactor' as T5 uses it, or 'adamw'.
     learning_rate: peak learning rate. With `parameter_scale`, relative to the
       root mean square of each parameter.
-    schedule: 'constant', 'linear' or 'cosine' (both down to zero at the last
-      step) or 'rsqrt' (1/sqrt(step) after the warm-up); all after the warm-up.
-    warmup_steps: steps of linear growth from zero.
+    schedule: 'constant', 'linear' or 'cosine' (both would reach zero one step
+      after the last) or 'rsqrt' (1/sqrt(step)); all after the warm-up.
+    warmup_steps: steps of linear growth; the n-th takes n/warmup_steps of the peak.
     weight_decay: decoupled weight decay, times the learning rate. Norm scales
       and biases (rank below two) are left alone.
     clip_norm: global norm to clip gradients to; None for no clipping.
