@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from t5tune import command_line
 
 EXAMPLES = (
-  "python -m t5tune.eval --gin_file=DIR/config.gin --workdir=DIR",
+  "python -m t5tune.eval --gin_file=DIR/config.gin --workdir=DIR --data_dir=DATA",
   "python -m t5tune.eval --gin_file=dialogsum.gin --data_dir=DATA --workdir=DIR"
   " --checkpoint=best",
   "python -m t5tune.eval --gin_file=demo.gin --workdir=demo_run --checkpoint=all",

@@ -147,6 +147,43 @@ class Run:
         f" into {self.microbatches}. Set BATCH_SIZE to {nearest}."
       )
 
+  def check_names(self, mixture: index.PreparedMixture) -> None:
+    """Checks what names the mixture's tasks and splits, before a run needs them.
+
+    Args:
+      mixture: the prepared mixture.
+
+    Raises:
+      UserError: EVAL_SPLIT, BEST_METRIC or Run.show_task names what is not there.
+    """
+    scored = [t.name for t in mixture.tasks if self.eval_split in t.splits]
+    if self.eval_steps > 0 and not scored:
+      known = sorted({s for t in mixture.tasks for s in t.splits})
+      raise errors.UserError(
+        f"EVAL_SPLIT = {self.eval_split!r}: no task of {mixture.name!r} has it."
+        f"{errors.did_you_mean(self.eval_split, known)} There is: {', '.join(known)}."
+        " Set it, or EVAL_STEPS = 0."
+      )
+    task = self.best_metric.rpartition("/")[0]
+    if self.eval_steps > 0 and self.best_metric != "average" and task not in scored:
+      raise errors.UserError(
+        f"BEST_METRIC = {self.best_metric!r}: give 'average', or 'task/metric' with a"
+        f" task that is scored on {self.eval_split!r}."
+        f"{errors.did_you_mean(task, scored)} There is: {', '.join(scored)}."
+      )
+    shown = [t.name for t in mixture.tasks if t.splits]
+    if self.show_task is not None and self.show_task not in shown:
+      raise errors.UserError(
+        f"Run.show_task = {self.show_task!r} is no task of {mixture.name!r} that is"
+        f" scored.{errors.did_you_mean(self.show_task, shown)} There is:"
+        f" {', '.join(shown)}."
+      )
+
+  @property
+  def chosen_by(self) -> str:
+    """What ranks checkpoints, in words."""
+    return f"{self.best_metric} on {self.eval_split}"
+
   @property
   def row_lengths(self) -> tuple[int, int]:
     """Input and target length of a row of a batch."""

@@ -7,6 +7,7 @@ loop. One update is `training/train_step.py`.
 """
 
 import math
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -38,11 +39,15 @@ def main(arguments: Sequence[str]) -> int:
   )
   parser.add_argument(
     "--checkpoint",
-    default="latest",
     metavar="WHICH",
     help="with --eval_only: latest, best, all or a step (default: latest)",
   )
   flags = parser.parse_args(arguments)
+  if flags.checkpoint and not flags.eval_only:
+    raise errors.UserError(
+      "--checkpoint goes with --eval_only; training continues from the latest."
+    )
+  flags.checkpoint = flags.checkpoint or "latest"
 
   from t5tune import config, run
 
@@ -95,6 +100,7 @@ def train(run, configuration, flags) -> int:
   tokenizer = vocabularies.Tokenizer(run.vocabulary_path())
   request = run.request(flags.data_dir, tokenizer.path, train=True)
   mixture = build.ensure(request, flags.store_dir)
+  run.check_names(mixture)
   feed_config = feed.FeedConfig(run.batch_size, *run.row_lengths, run.pack, run.seed)
   data = feed.Feed(mixture, feed_config, jax.process_index(), jax.process_count())
   train_steps = run.train_steps or math.ceil(run.train_epochs * data.steps_per_epoch)
@@ -129,12 +135,12 @@ def train(run, configuration, flags) -> int:
   with jax.set_mesh(mesh):
     # --- Restore: from this directory, else pretrained weights, else scratch.
     batches = data.batches()
-    best = {"score": None, "step": 0}
+    best = none_yet = {"score": None, "step": 0, "by": run.chosen_by}
     if saved.latest() is not None:
       abstract = train_state.placed_abstract_state(model, optimizer, mesh)
       state, meta = saved.restore(saved.latest(), abstract)
       batches.set_state(meta["feed"])
-      best = meta["best"]
+      best = meta["best"] if meta["best"]["by"] == run.chosen_by else none_yet
       _print_lines(console, f"Continuing from step {int(state.step)}", [])
     else:
       state = train_state.create(model, optimizer, mesh, run.seed)
@@ -163,7 +169,7 @@ def train(run, configuration, flags) -> int:
           score = results.score_validation(evaluate, state.params, step, *into)
         improved = score is not None and (best["step"] == 0 or score > best["score"])
         if improved:
-          best = {"score": score, "step": step}
+          best = {"score": score, "step": step, "by": run.chosen_by}
         stopping = stop.requested or step == train_steps  # asked once: it saves
         if every(run.checkpoint_steps, step) or improved or stopping:
           saved.save(state, {"feed": batches.get_state(), "best": best}, score)
@@ -172,12 +178,12 @@ def train(run, configuration, flags) -> int:
       batches.close()
       saved.close()
       ended = int(state.step) == train_steps
-      if ended and not results.load_scores(directory, run.test_split, train_steps):
+      if ended and not results.is_scored(directory, train_steps, run):
         results.score_test(evaluate, state.params, train_steps, *into)
     log.close()
 
   if not ended:
-    again = " ".join(["python -m t5tune.train", *sys.argv[1:]])
+    again = "python -m t5tune.train " + shlex.join(sys.argv[1:])
     _print_lines(console, f"Stopped at step {int(state.step)}. To continue:", [again])
     return 130
   _print_results(console, run, directory, train_steps, best)
@@ -218,7 +224,7 @@ def _log(log, progress, step: int, metrics, target_tokens: list) -> None:
     raise errors.UserError(
       f"step {step}: the loss is {values['loss']} and the gradient norm"
       f" {values['grad_norm']}. Lower LEARNING_RATE or set"
-      " OptimizerConfig.clip_norm; the checkpoints before this step are kept."
+      " OptimizerConfig.clip_norm, and start in a new --workdir."
     )
   values |= progress.line(step, values["loss"], since)
   log.write(step, "train", values)
@@ -235,15 +241,14 @@ def _print_results(console, run, directory, train_steps: int, best) -> None:
   """Prints the scores before and after, examples, and where everything lies."""
   from t5tune.evaluation import results
 
-  after = results.load_scores(directory, run.test_split, train_steps)
-  before = results.load_scores(directory, run.test_split, 0)
+  after = results.load_scores(directory, "test", train_steps)
+  before = results.load_scores(directory, "test", 0)
   shown = run.show_task or next(iter(after))
-  split = after[shown]["split"]
-  results.print_examples(console, directory, shown, split, train_steps)
+  results.print_examples(console, directory, shown, train_steps)
   results.print_losses(console, after, before)
   title = f"Scores at step {train_steps:,}, before and after training"
   results.print_scores(console, title, after, before)
-  kept = [f"best on {run.eval_split} by {run.best_metric}: step {best['step']}"]
+  kept = [f"best by {best['by']}: step {best['step']}"]
   lines = [
     f"configuration  {directory}/config.gin",
     f"checkpoints    {directory}/checkpoints"

@@ -26,12 +26,11 @@ def test_the_readme_task_works(tmp_path, monkeypatch, capsys):
 
   status = prepare.main(
     [
-      "--gin_file=dialogsum.gin",
+      "--gin_file=multitask.gin",
+      "--gin_file=models/t5_mini.gin",
+      "--gin.INIT=scratch",
       "--gin.TASK_MODULES=my_tasks",
       "--gin.MIXTURE=support_chats",
-      "--gin.INIT=scratch",
-      "--gin.VOCABULARY=demo.model",
-      "--gin.TRAIN_STEPS=10",
       f"--data_dir={tmp_path / 'data'}",
       f"--store_dir={tmp_path / 'stores'}",
     ]

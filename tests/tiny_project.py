@@ -105,16 +105,20 @@ def forget_data_dir() -> None:
 def flags(workdir: os.PathLike | str | None = None, **bindings) -> list[str]:
   """Returns the command line of a run of the project, with gin bindings."""
   given = [] if workdir is None else [f"--workdir={workdir}"]
-  given += [f"--gin.{name.replace('__', '.')}={v!r}" for name, v in bindings.items()]
+  given += [f"--gin.{name}={text}" for name, text in _overrides(bindings)]
   return ["--gin_file=tiny.gin", "--data_dir=data", "--store_dir=stores", *given]
+
+
+def _overrides(bindings) -> list[tuple[str, str]]:
+  """Returns (name, text) of bindings, in whose names `__` stands for a dot."""
+  return [(name.replace("__", "."), repr(v)) for name, v in bindings.items()]
 
 
 def settings(**bindings):
   """Returns the `Run` of the project's recipe with gin bindings."""
   from t5tune import config, run
 
-  overrides = [(name, repr(value)) for name, value in bindings.items()]
-  return config.load(["tiny.gin"], overrides).build(run.Run)
+  return config.load(["tiny.gin"], _overrides(bindings)).build(run.Run)
 
 
 def request(train: bool = True, **bindings):
@@ -151,11 +155,10 @@ def start(
   from t5tune import errors, eval, train
   from t5tune.data import index
 
-  asked = request(**bindings)
-  if index.load(index.path("stores", asked)) is None:
-    prepare(**bindings)
   main = {"train": train, "eval": eval}[command].main
   try:
+    if index.load(index.path("stores", request(**bindings))) is None:
+      prepare(**bindings)
     return main([*flags(workdir, **bindings), *more])
   except errors.UserError as e:  # as `command_line.main` does
     print(f"error: {e}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """A process of its own that builds stores: `python -m t5tune.data.build`.
 
-The trainer starts it when stores are missing, so that tensorflow never enters the
-training process on its way to the first step, nor sees its accelerators.
+The trainer starts it when stores are missing, so that reading data brings no
+tensorflow into the training process, and tensorflow sees no accelerator.
 """
 
 import json
@@ -24,7 +24,7 @@ def ensure(request: index.Request, store_dir: pathlib.Path) -> index.PreparedMix
 
   Raises:
     SystemExit: the building process failed, after printing why.
-    UserError: what it read was changed while it did.
+    UserError: it was killed, or what it read was changed while it did.
   """
   file = index.path(store_dir, request)
   prepared = index.load(file)
@@ -38,6 +38,11 @@ def ensure(request: index.Request, store_dir: pathlib.Path) -> index.PreparedMix
       check=False,
     )
     prepared = index.load(file)
+    if done.returncode < 0:
+      raise errors.UserError(
+        f"the process that builds token stores was killed by signal {-done.returncode}"
+        " (9: perhaps for want of memory). Complete stores are kept: start again."
+      )
     if done.returncode:
       raise SystemExit(done.returncode)
     if prepared is None:

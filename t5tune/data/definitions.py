@@ -2,8 +2,7 @@
 
     registered task -> rows -> template -> tokens -> token store
 
-The only module below the commands that runs tensorflow. It imports it late and
-hides the accelerators from it.
+Runs tensorflow pipelines; imports tensorflow late and hides the accelerators from it.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """What of a mixture is on disk: the trainer's whole knowledge of its data.
 
-`t5tune.prepare` writes an index for every request; as long as nothing it depends
+`definitions.prepare` writes an index for every request; as long as nothing it depends
 on has changed, a run starts from the index and never imports tensorflow.
 """
 

@@ -1,5 +1,6 @@
 """Scores saved checkpoints; never trains. Behind `eval` and `train --eval_only`."""
 
+import pathlib
 from typing import Any
 
 import jax
@@ -43,6 +44,16 @@ def chosen_steps(saved: checkpoints.Checkpoints, which: str) -> list[int]:
   return [int(which)]
 
 
+def _tokenizer(run: Any, kept: pathlib.Path) -> vocabularies.Tokenizer:
+  """Returns the vocabulary that is set, or the run's own copy where that is absent."""
+  try:
+    return vocabularies.Tokenizer(run.vocabulary_path())
+  except errors.UserError:
+    if not kept.is_file():
+      raise
+    return vocabularies.Tokenizer(kept)
+
+
 def score_checkpoints(run: Any, flags: Any) -> None:
   """Evaluates checkpoints on the test split, saves and prints their scores.
 
@@ -54,10 +65,7 @@ def score_checkpoints(run: Any, flags: Any) -> None:
     UserError: there is no such checkpoint, or it does not fit the settings.
   """
   console, workdir = run_log.console(), flags.workdir
-  if run.vocabulary is None and run_directory.vocabulary(workdir).is_file():
-    tokenizer = vocabularies.Tokenizer(run_directory.vocabulary(workdir))
-  else:
-    tokenizer = vocabularies.Tokenizer(run.vocabulary_path())
+  tokenizer = _tokenizer(run, run_directory.vocabulary(workdir))
   run_directory.check_model(workdir, run.identity(tokenizer.sha256, ""))
   saved = checkpoints.Checkpoints(workdir / "checkpoints", read_only=True)
   steps = chosen_steps(saved, flags.checkpoint)
@@ -78,8 +86,8 @@ def score_checkpoints(run: Any, flags: Any) -> None:
     for step in steps:
       params = saved.restore_params(step, model.abstract_params(mesh))
       results.score_test(evaluate, params, step, run, workdir, progress)
-      after = results.load_scores(workdir, run.test_split, step)
-      before = results.load_scores(workdir, run.test_split, 0) if step else None
+      after = results.load_scores(workdir, "test", step)
+      before = results.load_scores(workdir, "test", 0) if step else None
       results.print_losses(console, after, before)
       results.print_scores(console, f"Scores at step {step:,}", after, before)
   places = f"{workdir}/scores, {workdir}/predictions"

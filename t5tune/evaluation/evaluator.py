@@ -270,11 +270,11 @@ def average_score(results: Sequence[TaskResult]) -> float:
 
 
 def chosen_score(results: Sequence[TaskResult], best_metric: str) -> float:
-  """Returns the score that ranks checkpoints.
+  """Returns the score that ranks checkpoints; the higher, the better.
 
   Args:
     results: an evaluation.
-    best_metric: 'average', or 'task/metric'.
+    best_metric: 'average', or 'task/metric'; an error counts negative.
 
   Raises:
     UserError: there is no such task or metric.
@@ -288,7 +288,7 @@ def chosen_score(results: Sequence[TaskResult], best_metric: str) -> float:
       f"{errors.did_you_mean(best_metric, scores)} There is: 'average',"
       f" {', '.join(map(repr, scores))}."
     )
-  return scores[best_metric]
+  return -scores[best_metric] if "error" in best_metric else scores[best_metric]
 
 
 def _length(tokens: np.ndarray) -> int:

@@ -12,16 +12,23 @@ from t5tune.evaluation import evaluator, rouge
 from t5tune.training import workdir
 
 
-def scores_file(directory: pathlib.Path, split: str, step: int) -> pathlib.Path:
-  """Returns where the scores of an evaluation lie."""
-  return directory / "scores" / f"{split}-{step}.json"
+def scores_file(directory: pathlib.Path, purpose: str, step: int) -> pathlib.Path:
+  """Returns where the scores of an evaluation lie.
+
+  Args:
+    directory: the work directory.
+    purpose: 'test' (before and after training, and of saved checkpoints) or
+      'validation' (during training), whatever splits these read.
+    step: the step that was evaluated.
+  """
+  return directory / "scores" / f"{purpose}-{step}.json"
 
 
 def predictions_file(
-  directory: pathlib.Path, task: str, split: str, step: int
+  directory: pathlib.Path, task: str, purpose: str, step: int
 ) -> pathlib.Path:
-  """Returns where the predictions for a task lie."""
-  return directory / "predictions" / f"{task}-{split}-{step}.jsonl"
+  """Returns where the predictions for a task lie; see `scores_file`."""
+  return directory / "predictions" / f"{task}-{purpose}-{step}.jsonl"
 
 
 def score_test(
@@ -47,9 +54,27 @@ def score_test(
       full=True,
       progress=progress.evaluating,
     )
-  save(directory, step, run.test_split, scored)
+  save(directory, step, "test", scored, _test_settings(run))
   if log:
-    _log(log, step, scored)
+    _log(log, step, "test", scored)
+    if run.eval_steps > 0:
+      evaluator.chosen_score(scored, run.best_metric)  # or it would fail in hours
+
+
+def is_scored(directory: pathlib.Path, step: int, run) -> bool:
+  """Returns whether `score_test` has scored a step with these settings."""
+  file = scores_file(directory, "test", step)
+  return file.is_file() and json.loads(file.read_text())["settings"] == _test_settings(
+    run
+  )
+
+
+def _test_settings(run) -> dict:
+  return {
+    "splits": [run.test_split, run.eval_split],
+    "examples": run.test_examples,
+    "lengths": [run.input_length, run.target_length],
+  }
 
 
 def score_validation(
@@ -70,45 +95,56 @@ def score_validation(
     scored = evaluate.evaluate(
       params, run.eval_split, None, run.eval_examples, progress=progress.evaluating
     )
-  save(directory, step, run.eval_split, scored)
-  _log(log, step, scored)
+  save(directory, step, "validation", scored, {"examples": run.eval_examples})
+  _log(log, step, "validation", scored)
   return evaluator.chosen_score(scored, run.best_metric)
 
 
-def _log(log, step: int, scored: Sequence[evaluator.TaskResult]) -> None:
+def _log(log, step: int, purpose: str, scored: Sequence[evaluator.TaskResult]) -> None:
   for result in scored:
     values = {**result.scores, "loss": result.loss, "mean_length": result.mean_length}
-    log.write(step, "eval", values, {"split": result.split, "task": result.task})
+    labels = {"purpose": purpose, "split": result.split, "task": result.task}
+    log.write(step, "eval", values, labels)
 
 
 def save(
   directory: pathlib.Path,
   step: int,
-  split: str,
+  purpose: str,
   results: Sequence[evaluator.TaskResult],
+  settings: dict,
 ) -> None:
   """Writes the scores and every task's predictions.
 
   Args:
     directory: the work directory.
     step: the step that was evaluated.
-    split: the split that was asked for; a task without it used another.
+    purpose: see `scores_file`.
     results: the evaluation.
+    settings: what decided which rows were scored, as JSON values.
   """
   for result in results:
     lines = (json.dumps(_line(row), ensure_ascii=False) for row in result.rows)
     workdir.write_atomically(
-      predictions_file(directory, result.task, result.split, step),
+      predictions_file(directory, result.task, purpose, step),
       "".join(line + "\n" for line in lines),
     )
+  file = scores_file(directory, purpose, step)
+  tasks = [result.summary() for result in results]
+  if file.is_file() and json.loads(file.read_text())["settings"] == settings:
+    # A machine without the training rows cannot tell these anew.
+    before = load_scores(directory, purpose, step)
+    for task in tasks:
+      for name in ("constant", "constant_answer", "unigram_loss"):
+        if task[name] is None:
+          task[name] = before.get(task["task"], {}).get(name)
   scores = {
     "step": step,
+    "settings": settings,
     "rouge": rouge.FINGERPRINT,
-    "tasks": [result.summary() for result in results],
+    "tasks": tasks,
   }
-  workdir.write_atomically(
-    scores_file(directory, split, step), json.dumps(scores, indent=1) + "\n"
-  )
+  workdir.write_atomically(file, json.dumps(scores, indent=1) + "\n")
 
 
 def _line(row: dict) -> dict:
@@ -124,9 +160,9 @@ def _line(row: dict) -> dict:
   return {**first, **left}
 
 
-def load_scores(directory: pathlib.Path, split: str, step: int) -> dict[str, dict]:
+def load_scores(directory: pathlib.Path, purpose: str, step: int) -> dict[str, dict]:
   """Returns task -> summary of a saved evaluation, or {} if there is none."""
-  file = scores_file(directory, split, step)
+  file = scores_file(directory, purpose, step)
   if not file.is_file():
     return {}
   return {t["task"]: t for t in json.loads(file.read_text())["tasks"]}
@@ -215,7 +251,6 @@ def print_examples(
   console: Console,
   directory: pathlib.Path,
   task: str,
-  split: str,
   step: int,
   count: int = 3,
 ) -> None:
@@ -225,13 +260,13 @@ def print_examples(
     console: where to print.
     directory: the work directory.
     task: the task's name.
-    split: the split whose predictions were saved.
     step: the step of the predictions after training; before is step 0.
     count: how many examples, spread evenly over the rows.
   """
-  after = _read(predictions_file(directory, task, split, step))
-  before = _read(predictions_file(directory, task, split, 0)) if step else []
-  for k in range(min(count, len(after))):
+  after = _read(predictions_file(directory, task, "test", step))
+  before = _read(predictions_file(directory, task, "test", 0)) if step else []
+  count = min(count, len(after))
+  for k in range(count):
     row = after[k * len(after) // count]
     old = {r["input"]: r["prediction"] for r in before}.get(row["input"])
     text = row.get("dialogue") or row["input"]

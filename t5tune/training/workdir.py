@@ -2,11 +2,12 @@
 
 config.gin      the complete configuration of the latest start
 run.json        what must not change between starts
+spiece.model    the vocabulary
 checkpoints/    orbax
 metrics.jsonl   one line for every logged step and evaluated task
 tensorboard/    the same as events
-scores/         <split>-<step>.json, an evaluation
-predictions/    <task>-<split>-<step>.jsonl, its rows
+scores/         <purpose>-<step>.json, an evaluation
+predictions/    <task>-<purpose>-<step>.jsonl, its rows
 """
 
 import json
@@ -88,8 +89,9 @@ def check(workdir: pathlib.Path, identity: Mapping[str, Any], train_steps: int) 
   steps = [int(p.name) for p in workdir.glob("checkpoints/*") if p.name.isdigit()]
   if max(steps, default=0) > train_steps:
     raise errors.UserError(
-      f"--workdir={workdir} is at step {max(steps)}, beyond TRAIN_STEPS ="
-      f" {train_steps}. Raise TRAIN_STEPS to go on, or name a new --workdir."
+      f"--workdir={workdir} is at step {max(steps)}, beyond the"
+      f" {train_steps} steps of this one. Raise TRAIN_STEPS or TRAIN_EPOCHS to go on, or"
+      " name a new --workdir."
     )
 
 

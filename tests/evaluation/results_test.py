@@ -51,7 +51,7 @@ def shown(function, *args, **kwargs) -> str:
 
 def test_scores_come_back(tmp_path):
   made = [result(), result("second", "validation", constant=None, unigram_loss=None)]
-  results.save(tmp_path, 6, "test", made)
+  results.save(tmp_path, 6, "test", made, {"examples": 5})
   loaded = results.load_scores(tmp_path, "test", 6)
   assert list(loaded) == ["first", "second"]
   for r in made:
@@ -64,9 +64,20 @@ def test_scores_come_back(tmp_path):
   assert saved["rouge"].startswith("rouge|")
 
 
+def test_baselines_are_kept_where_they_cannot_be_told_anew(tmp_path):
+  results.save(tmp_path, 6, "test", [result()], {"examples": 5})
+  bare = result(constant=None, constant_answer=None, unigram_loss=None)
+  results.save(tmp_path, 6, "test", [bare], {"examples": 5})
+  assert results.load_scores(tmp_path, "test", 6)["first"] == result().summary()
+  results.save(tmp_path, 6, "test", [bare], {"examples": 4})  # other rows
+  assert results.load_scores(tmp_path, "test", 6)["first"] == bare.summary()
+
+
 def test_predictions_are_one_object_a_line(tmp_path):
-  results.save(tmp_path, 6, "test", [result(), result("second", "validation")])
-  assert results.predictions_file(tmp_path, "second", "validation", 6).is_file()
+  results.save(
+    tmp_path, 6, "test", [result(), result("second", "validation")], {"examples": 5}
+  )
+  assert results.predictions_file(tmp_path, "second", "test", 6).is_file()
   text = results.predictions_file(tmp_path, "first", "test", 6).read_bytes()
   lines = [json.loads(line) for line in text.split(b"\n")[:-1]]
   assert len(lines) == 5
@@ -85,7 +96,7 @@ def test_predictions_are_one_object_a_line(tmp_path):
 def test_a_place_that_cannot_be_written(tmp_path):
   (tmp_path / "predictions").write_text("a file")
   with pytest.raises(UserError, match="--workdir"):
-    results.save(tmp_path, 6, "test", [result()])
+    results.save(tmp_path, 6, "test", [result()], {"examples": 5})
   assert results.load_scores(tmp_path, "test", 6) == {}
 
 
@@ -133,22 +144,22 @@ def test_outputs_at_the_cap_are_told():
 
 
 def test_examples_show_human_before_and_after(tmp_path):
-  results.save(tmp_path, 6, "test", [result()])
+  results.save(tmp_path, 6, "test", [result()], {"examples": 5})
   old = result(rows=[{**row, "prediction": "early"} for row in result().rows])
-  results.save(tmp_path, 0, "test", [old])
-  text = shown(results.print_examples, tmp_path, "first", "test", 6)
+  results.save(tmp_path, 0, "test", [old], {"examples": 5})
+  text = shown(results.print_examples, tmp_path, "first", 6)
   assert text.count("  human  human") == 3
   assert text.count(" before  early") == 3
   assert [n for n in range(5) if f"  after  model {n}" in text] == [0, 1, 3]
   assert "[bold]not markup[/bold]" in text
   results.predictions_file(tmp_path, "first", "test", 0).unlink()
-  text = shown(results.print_examples, tmp_path, "first", "test", 6, count=9)
+  text = shown(results.print_examples, tmp_path, "first", 6, count=9)
   assert "before" not in text
   assert text.count("  human  human") == 5
 
 
 def test_an_empty_answer_is_told(tmp_path):
   rows = [{**row, "prediction": ""} for row in result().rows]
-  results.save(tmp_path, 6, "test", [result(rows=rows)])
-  text = shown(results.print_examples, tmp_path, "first", "test", 6)
+  results.save(tmp_path, 6, "test", [result(rows=rows)], {"examples": 5})
+  text = shown(results.print_examples, tmp_path, "first", 6)
   assert text.count("  after  (empty)") == 3

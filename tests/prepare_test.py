@@ -1,0 +1,45 @@
+"""Preparing ahead of time: the run that follows finds its tokens."""
+
+import subprocess
+import sys
+
+import pytest
+from tiny_project import flags, request
+
+from t5tune import prepare
+from t5tune.data import build, index
+
+
+def test_a_prepared_run_starts_no_process(workplace, capfd, monkeypatch):
+  assert prepare.main(flags(TRAIN_STEPS=7)) == 0
+  shown = capfd.readouterr().out
+  assert "tiny_sums: 1 pass(es), splits validation\n" in shown
+  assert "tiny_titles: 1 pass(es), splits validation, test\n" in shown
+  assert "stores: stores/stores\n" in shown
+  assert index.load(index.path("stores", request(TRAIN_STEPS=7))) is not None
+
+  def none(*_, **__):
+    raise AssertionError("a process was started")
+
+  monkeypatch.setattr(build, "subprocess", type("", (), {"run": none}))
+  assert prepare.main(flags(TRAIN_STEPS=7)) == 0
+  assert capfd.readouterr().out.splitlines() == [
+    line for line in shown.splitlines() if not line.startswith("preparing ")
+  ]
+
+
+@pytest.mark.parametrize(
+  "flag, words",
+  [
+    ("--gin.VOCABULARY=none.model", "none.model"),
+    ("--gin.SEED=-1", "SEED = -1"),
+    ("--workdir=x", "unknown flag --workdir"),
+  ],
+)
+def test_mistakes(workplace, flag, words):
+  command = [sys.executable, "-m", "t5tune.prepare", *flags(), flag]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 2
+  assert done.stderr.startswith("error: ")
+  assert words in done.stderr
+  assert "Traceback" not in done.stderr
