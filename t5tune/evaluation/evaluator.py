@@ -288,7 +288,8 @@ def chosen_score(results: Sequence[TaskResult], best_metric: str) -> float:
       f"{errors.did_you_mean(best_metric, scores)} There is: 'average',"
       f" {', '.join(map(repr, scores))}."
     )
-  return -scores[best_metric] if "error" in best_metric else scores[best_metric]
+  is_error = "error" in best_metric.rpartition("/")[2]  # of the metric, not the task
+  return -scores[best_metric] if is_error else scores[best_metric]
 
 
 def _length(tokens: np.ndarray) -> int:

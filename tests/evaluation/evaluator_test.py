@@ -154,3 +154,12 @@ def test_what_chooses_a_checkpoint(evaluated):
   assert choose(evaluated, "second/overlap") == second
   with pytest.raises(UserError, match="Did you mean 'first/overlap'"):
     choose(evaluated, "first/overlapp")
+
+
+def test_an_error_counts_negative(evaluated):
+  made = [dataclasses.replace(evaluated[0], scores={"mean_absolute_error": 0.5})]
+  name = f"{made[0].task}/mean_absolute_error"
+  assert evaluator.chosen_score(made, name) == -0.5
+  # The metric's name counts, not the task's.
+  made = [dataclasses.replace(evaluated[0], task="errors", scores={"exact": 3.0})]
+  assert evaluator.chosen_score(made, "errors/exact") == 3.0
