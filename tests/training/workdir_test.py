@@ -82,7 +82,9 @@ def test_a_setting_that_is_new_or_gone_is_a_difference(begun):
 
 def test_a_run_that_went_further_is_refused(begun):
   (begun / "checkpoints" / "300.orbax-checkpoint-tmp").mkdir()  # never finished
-  with pytest.raises(errors.UserError, match="at step 200, beyond the 199 steps of this one"):
+  with pytest.raises(
+    errors.UserError, match="at step 200, beyond the 199 steps of this one"
+  ):
     workdir.check(begun, IDENTITY, 199)
 
 
