@@ -130,7 +130,8 @@ class Names:
     """Finds the function or class that `selector` names."""
     first, *rest = selector.split(".")
     if first not in self.modules:
-      near = did_you_mean(first, self.modules)
+      holders = [f"{k}.{first}" for k, v in self.modules.items() if hasattr(v, first)]
+      near = f" Write {holders[0]}." if holders else did_you_mean(first, self.modules)
       near = near or f" Imported are: {', '.join(sorted(self.modules)) or 'none'}."
       raise UserError(
         f"{origin.place}: {selector}: no import here provides {first!r}.{near}"

@@ -31,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
   vocabulary = settings.vocabulary_path()
   request = settings.request(flags.data_dir, vocabulary, train=True)
   mixture = build.ensure(request, flags.store_dir)
+  settings.check_names(mixture)
   for task in mixture.tasks:
     print(f"{task.name}: {len(task.passes)} pass(es), splits {', '.join(task.splits)}")
   print(f"stores: {flags.store_dir / 'stores'}")

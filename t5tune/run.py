@@ -109,11 +109,6 @@ class Run:
       raise errors.UserError(f"SEED = {self.seed}: it must be from 0 to 2**32 - 1.")
     if self.train_epochs is not None and self.train_epochs <= 0:
       raise errors.UserError(f"TRAIN_EPOCHS = {self.train_epochs}: it must be above 0.")
-    if self.batch_size % self.microbatches:
-      raise errors.UserError(
-        f"BATCH_SIZE = {self.batch_size} is not divisible by Run.microbatches ="
-        f" {self.microbatches}; change one of them."
-      )
     if self.packed_lengths and (
       len(self.packed_lengths) != 2
       or self.packed_lengths[0] < self.input_length

@@ -2,7 +2,7 @@
 
     text → task → tokens → batches → model → loss → update → checkpoint → predictions
 
-Reads from top to bottom: mesh, data, model, work directory, restore, evaluation,
+Reads from top to bottom: mesh, data, model, evaluation, work directory, restore,
 loop. One update is `training/train_step.py`.
 """
 
@@ -76,7 +76,7 @@ def train(run, configuration, flags) -> int:
 
   from t5tune import partitioning
   from t5tune.data import build, feed, mixture_table, vocabularies
-  from t5tune.evaluation import evaluator, results
+  from t5tune.evaluation import evaluator, run_scores
   from t5tune.models import t5
   from t5tune.training import (
     checkpoints,
@@ -116,46 +116,50 @@ def train(run, configuration, flags) -> int:
   )
   dropout_key = jax.random.key(run.seed)
 
+  # --- Evaluation.
+  evaluate = evaluator.for_run(run, request, mixture, model, mesh, tokenizer)
+  if run.eval_steps > 0 and run.best_metric != "average":
+    evaluate.check_metric(run.eval_split, run.best_metric)
+
   # --- Work directory: a new one, or one that holds this very run.
   identity = run.identity(tokenizer.sha256, mixture.fingerprint)
   workdir.check(directory, identity, train_steps)
   changes = workdir.changed_bindings(directory, configuration.text)
   workdir.begin(directory, identity, configuration.text, tokenizer.path)
-  saved = checkpoints.Checkpoints(directory / "checkpoints", run.keep_checkpoints)
+  saved = checkpoints.Checkpoints(
+    directory / "checkpoints", run.chosen_by, run.keep_checkpoints
+  )
 
   # --- Summary.
-  console.print(configuration.text, highlight=False, markup=False)
-  _print_lines(console, "Overrides", configuration.overrides)
-  _print_lines(console, "Changed since the last start", changes)
+  _print_start(console, configuration, changes)
   mixture_table.print_mixture(console, mixture.name, data, train_steps)
   devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
   size = f"{model.num_params():,} parameters, {run.model.dtype}"
-  _print_lines(console, f"{size}, {devices}, mesh {dict(mesh.shape)}", [])
+  _print_lines(console, [f"{size}, {devices}, mesh {dict(mesh.shape)}"])
 
   with jax.set_mesh(mesh):
     # --- Restore: from this directory, else pretrained weights, else scratch.
     batches = data.batches()
-    best = none_yet = {"score": None, "step": 0, "by": run.chosen_by}
+    best = {"score": None, "step": 0, "by": run.chosen_by}
     if saved.latest() is not None:
       abstract = train_state.placed_abstract_state(model, optimizer, mesh)
       state, meta = saved.restore(saved.latest(), abstract)
       batches.set_state(meta["feed"])
-      best = meta["best"] if meta["best"]["by"] == run.chosen_by else none_yet
-      _print_lines(console, f"Continuing from step {int(state.step)}", [])
+      best = meta["best"] if meta["best"]["by"] == run.chosen_by else best
+      _print_lines(console, [f"Continuing from step {int(state.step)}"])
     else:
       state = train_state.create(model, optimizer, mesh, run.seed)
     first_step = int(state.step)
 
-    # --- Evaluation and logs.
-    evaluate = evaluator.for_run(run, request, mixture, model, mesh, tokenizer)
+    # --- Loop. An evaluation sees the weights after its step's update.
     log = run_log.RunLog(directory, first_step)
     progress = run_log.Progress(console, first_step, train_steps)
-    into = (run, directory, progress, log)
-
-    # --- Loop. An evaluation sees the weights after its step's update.
     with progress, interrupt.Interrupt() as stop:
+      score = run_scores.RunScores(
+        evaluate, run, directory, progress, log, lambda: stop.requested
+      )
       if first_step == 0 and run.eval_before:
-        results.score_test(evaluate, state.params, 0, *into)
+        score.test(state.params, 0)
       target_tokens = []
       for step in range(first_step + 1, train_steps + 1):
         batch = _next_batch(batches, mesh, progress)
@@ -164,27 +168,28 @@ def train(run, configuration, flags) -> int:
         jax.block_until_ready(target_tokens[-2:-1])  # two in flight: Ctrl-C is heard
         if every(run.log_steps, step) or step in (first_step + 1, train_steps):
           _log(log, progress, step, metrics, target_tokens)
-        score = None
+        value = None
         if every(run.eval_steps, step):
-          score = results.score_validation(evaluate, state.params, step, *into)
-        improved = score is not None and (best["step"] == 0 or score > best["score"])
+          value = score.validation(state.params, step)
+        improved = value is not None and (best["step"] == 0 or value > best["score"])
         if improved:
-          best = {"score": score, "step": step, "by": run.chosen_by}
+          best = {"score": value, "step": step, "by": run.chosen_by}
         stopping = stop.requested or step == train_steps  # asked once: it saves
         if every(run.checkpoint_steps, step) or improved or stopping:
-          saved.save(state, {"feed": batches.get_state(), "best": best}, score)
+          _finite(step, metrics)
+          saved.save(state, {"feed": batches.get_state(), "best": best}, value)
         if stopping:
           break
       batches.close()
       saved.close()
       ended = int(state.step) == train_steps
-      if ended and not results.is_scored(directory, train_steps, run):
-        results.score_test(evaluate, state.params, train_steps, *into)
+      if ended and not score.is_tested(train_steps):
+        score.test(state.params, train_steps)
     log.close()
 
   if not ended:
-    again = "python -m t5tune.train " + shlex.join(sys.argv[1:])
-    _print_lines(console, f"Stopped at step {int(state.step)}. To continue:", [again])
+    again = "  python -m t5tune.train " + shlex.join(sys.argv[1:])
+    _print_lines(console, [f"Stopped at step {int(state.step)}. To continue:", again])
     return 130
   _print_results(console, run, directory, train_steps, best)
   return 0
@@ -213,51 +218,68 @@ def _next_batch(batches, mesh, progress) -> dict[str, Any]:
   return jax.tree.map(put, batch)
 
 
-def _log(log, progress, step: int, metrics, target_tokens: list) -> None:
-  """Fetches the metrics of a step and writes them; stops a run that diverged."""
+def _finite(step: int, metrics) -> dict[str, float]:
+  """Fetches the metrics of a step; stops a run that diverged, before it is saved."""
   import jax
 
   values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-  since = float(sum(jax.device_get(target_tokens)))
-  target_tokens.clear()
   if not math.isfinite(values["loss"] + values["grad_norm"]):
     raise errors.UserError(
       f"step {step}: the loss is {values['loss']} and the gradient norm"
       f" {values['grad_norm']}. Lower LEARNING_RATE or set"
-      " OptimizerConfig.clip_norm, and start in a new --workdir."
+      " optimizers.OptimizerConfig.clip_norm, and start in a new --workdir."
     )
-  values |= progress.line(step, values["loss"], since)
-  log.write(step, "train", values)
+  return values
 
 
-def _print_lines(console, title: str, lines: Sequence[str]) -> None:
-  if lines or not title.endswith(("Overrides", "start")):
-    console.print(title, highlight=False, markup=False, soft_wrap=True)
+def _log(log, progress, step: int, metrics, target_tokens: list) -> None:
+  """Shows and writes the metrics of a step."""
+  import jax
+
+  values = _finite(step, metrics)
+  since = float(sum(jax.device_get(target_tokens)))
+  target_tokens.clear()
+  log.write(step, "train", values | progress.line(step, values["loss"], since))
+
+
+def _print_lines(console, lines: Sequence[str]) -> None:
   for line in lines:
-    console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_start(console, configuration, changes: Sequence[str]) -> None:
+  """Prints the configuration, what the command line sets and what is new in it."""
+  console.print(configuration.text, highlight=False, markup=False)
+  titled = {
+    "Overrides": configuration.overrides,
+    "Changed since the last start": changes,
+  }
+  for title, lines in titled.items():
+    if lines:
+      _print_lines(console, [title, *(f"  {line}" for line in lines)])
 
 
 def _print_results(console, run, directory, train_steps: int, best) -> None:
   """Prints the scores before and after, examples, and where everything lies."""
-  from t5tune.evaluation import results
+  from t5tune.evaluation import results, tables
 
   after = results.load_scores(directory, "test", train_steps)
   before = results.load_scores(directory, "test", 0)
   shown = run.show_task or next(iter(after))
-  results.print_examples(console, directory, shown, train_steps)
-  results.print_losses(console, after, before)
+  tables.print_examples(console, directory, shown, train_steps)
+  tables.print_losses(console, after, before)
   title = f"Scores at step {train_steps:,}, before and after training"
-  results.print_scores(console, title, after, before)
-  kept = [f"best by {best['by']}: step {best['step']}"]
+  tables.print_scores(console, title, after, before)
+  chosen = f" (best by {best['by']}: step {best['step']})" if best["step"] else ""
   lines = [
-    f"configuration  {directory}/config.gin",
-    f"checkpoints    {directory}/checkpoints"
-    + (f" ({kept[0]})" if best["step"] else ""),
-    f"metrics        {directory}/metrics.jsonl, {directory}/tensorboard",
-    f"scores         {directory}/scores",
-    f"predictions    {directory}/predictions",
+    "Where everything lies:",
+    f"  configuration  {directory}/config.gin",
+    f"  checkpoints    {directory}/checkpoints{chosen}",
+    f"  metrics        {directory}/metrics.jsonl, {directory}/tensorboard",
+    f"  scores         {directory}/scores",
+    f"  predictions    {directory}/predictions",
   ]
-  _print_lines(console, "Where everything lies:", lines)
+  _print_lines(console, lines)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,6 @@ def make(**changes) -> run.Run:
     ({"log_steps": 0}, "Run.log_steps = 0"),
     ({"max_passes": 0}, "Run.max_passes = 0"),
     ({"microbatches": 0}, "Run.microbatches = 0"),
-    ({"microbatches": 3}, "BATCH_SIZE = 8 is not divisible by Run.microbatches = 3"),
     ({"seed": -1}, "SEED = -1"),
     ({"seed": 2**32}, "SEED = 4294967296"),
     ({"packed_lengths": (31, 16)}, "at least INPUT_LENGTH = 32"),

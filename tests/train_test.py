@@ -162,6 +162,25 @@ def test_an_interrupt_while_scoring_saves_the_step(finished, tmp_path, interrupt
   assert records(workdir) == records(finished)
 
 
+@pytest.mark.parametrize("step", [0, 6])
+def test_scoring_before_and_after_training_stops_at_once(
+  finished, tmp_path, monkeypatch, interrupt_at, step
+):
+  workdir, evaluating = tmp_path / "stopped", run_log.Progress.evaluating
+  interrupt_at((step, "train"))
+  if step == 0:
+    stop = lambda *_: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+    monkeypatch.setattr(run_log.Progress, "evaluating", stop)
+  with pytest.raises(KeyboardInterrupt):
+    start(workdir)
+  assert not (workdir / "scores" / f"test-{step}.json").exists()
+  assert steps(workdir) == ([] if step == 0 else steps(finished))
+  monkeypatch.setattr(run_log.Progress, "evaluating", evaluating)
+  interrupt_at(None)
+  assert start(workdir) == 0
+  assert_same_run(workdir, finished)
+
+
 def test_a_second_interrupt_stops_at_once(workplace, tmp_path, interrupt_at):
   workdir = tmp_path / "stopped"
   interrupt_at((3, "train"), signals=2)

@@ -335,6 +335,10 @@ def _examples(
       )
     for example in dataset.as_numpy_iterator():
       row = {k: _plain(v) for k, v in example.items() if k not in request.lengths}
+      for name, feature in task.output_features.items():
+        if f"{name}_pretokenized" not in row:  # of a pipeline that drops its text
+          text = feature.vocabulary.decode(example[name].tolist())
+          row[f"{name}_pretokenized"] = text
       yield example["inputs"], example["targets"], row
   except errors.UserError:
     raise

@@ -12,6 +12,7 @@ This module never imports tensorflow: `definitions.py` runs the pipelines.
 
 import collections
 import contextlib
+import fcntl
 import functools
 import json
 import os
@@ -19,6 +20,7 @@ import pathlib
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -71,10 +73,16 @@ class TokenStore:
   @functools.cached_property
   def rows(self) -> list[dict[str, Any]]:
     """The other features of each example; only evaluation stores keep them."""
-    with open(self.path / "rows.jsonl", encoding="utf-8") as f:
-      return [json.loads(line) for line in f]
+    try:
+      with open(self.path / "rows.jsonl", encoding="utf-8", newline="\n") as f:
+        rows = [json.loads(line) for line in f]
+    except (OSError, ValueError) as e:
+      raise self._damaged(e) from e
+    if len(rows) != len(self):
+      raise self._damaged(f"{len(rows)} rows for {len(self)} examples")
+    return rows
 
-  def _damaged(self, e: Exception) -> errors.UserError:
+  def _damaged(self, e: Exception | str) -> errors.UserError:
     return errors.UserError(
       f"the token store {self.path} cannot be read ({e}); delete that directory"
       " and start again: it is rebuilt from the data."
@@ -108,9 +116,13 @@ def writing(path: str | os.PathLike, keep_rows: bool) -> Iterator["StoreWriter"]
   path = pathlib.Path(path)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     scratch = tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent)
     os.chmod(scratch, 0o755)  # others may share the stores
+    lock = os.open(scratch, os.O_RDONLY)
     try:
+      with contextlib.suppress(OSError):  # some network disks know no locks
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as long as this process lives
       writer = StoreWriter(pathlib.Path(scratch), keep_rows)
       yield writer
       writer.close()
@@ -121,12 +133,27 @@ def writing(path: str | os.PathLike, keep_rows: bool) -> Iterator["StoreWriter"]
         if not path.is_dir():
           raise
     finally:
+      os.close(lock)
       shutil.rmtree(scratch, ignore_errors=True)
   except OSError as e:
     raise errors.UserError(
       f"cannot write the token store {path}: {e.strerror or e}. Free space there, or"
       " name another place with --store_dir."
     ) from e
+
+
+def _remove_abandoned(path: pathlib.Path) -> None:
+  """Removes what killed processes left of a store they were writing."""
+  for scratch in path.parent.glob(f".{path.name}-*"):
+    with contextlib.suppress(OSError):  # another process is still writing it
+      if time.time() - scratch.stat().st_mtime < 1:  # perhaps not locked yet
+        continue
+      lock = os.open(scratch, os.O_RDONLY)
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(scratch)
+      finally:
+        os.close(lock)
 
 
 class StoreWriter:

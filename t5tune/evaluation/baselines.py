@@ -77,26 +77,18 @@ def best_constant(
   return best
 
 
-def shuffled(
-  scorer: scoring.Scorer,
-  task: str,
-  rows: Sequence[dict],
-  references: Sequence[Any],
-  predictions: Sequence[str],
-) -> dict[str, float]:
-  """Scores each prediction as the answer to another row: the inputs, shuffled.
+def other_rows(count: int) -> list[int]:
+  """Returns for each of `count` rows another one: a random cycle through all of them.
 
-  Args:
-    scorer: the scorer.
-    task: the task's name.
-    rows: the evaluation rows.
-    references: their references.
-    predictions: the prediction for each row.
+  Raises:
+    ValueError: there is only one row.
   """
-  order = np.random.default_rng(0).permutation(len(rows))
-  other = np.empty_like(order)
-  other[order] = np.roll(order, 1)  # one cycle: no row keeps its own
-  return scorer.score(task, rows, references, [predictions[i] for i in other])
+  if count < 2:
+    raise ValueError("one row has no other")
+  order = np.random.default_rng(0).permutation(count)
+  others = np.empty_like(order)
+  others[order] = np.roll(order, 1)
+  return others.tolist()
 
 
 def _headline(scores: Mapping[str, float]) -> float:

@@ -7,7 +7,7 @@ import jax
 
 from t5tune import errors, partitioning
 from t5tune.data import build, index, vocabularies
-from t5tune.evaluation import evaluator, results
+from t5tune.evaluation import evaluator, results, run_scores, tables
 from t5tune.models import t5
 from t5tune.training import checkpoints, run_log
 from t5tune.training import workdir as run_directory
@@ -67,7 +67,9 @@ def score_checkpoints(run: Any, flags: Any) -> None:
   console, workdir = run_log.console(), flags.workdir
   tokenizer = _tokenizer(run, run_directory.vocabulary(workdir))
   run_directory.check_model(workdir, run.identity(tokenizer.sha256, ""))
-  saved = checkpoints.Checkpoints(workdir / "checkpoints", read_only=True)
+  saved = checkpoints.Checkpoints(
+    workdir / "checkpoints", run.chosen_by, read_only=True
+  )
   steps = chosen_steps(saved, flags.checkpoint)
 
   # The training tokens, where they are at hand, give the baselines.
@@ -83,12 +85,14 @@ def score_checkpoints(run: Any, flags: Any) -> None:
     jax.set_mesh(mesh),
     run_log.Progress(console, 0, len(steps), "checkpoints") as progress,
   ):
-    for step in steps:
+    score = run_scores.RunScores(evaluate, run, workdir, progress)
+    for done, step in enumerate(steps, start=1):
       params = saved.restore_params(step, model.abstract_params(mesh))
-      results.score_test(evaluate, params, step, run, workdir, progress)
+      score.test(params, step)
+      progress.advance(done)
       after = results.load_scores(workdir, "test", step)
       before = results.load_scores(workdir, "test", 0) if step else None
-      results.print_losses(console, after, before)
-      results.print_scores(console, f"Scores at step {step:,}", after, before)
+      tables.print_losses(console, after, before)
+      tables.print_scores(console, f"Scores at step {step:,}", after, before)
   places = f"{workdir}/scores, {workdir}/predictions"
   console.print(f"scores and predictions: {places}", highlight=False, soft_wrap=True)

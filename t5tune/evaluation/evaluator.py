@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -26,11 +26,11 @@ class TaskResult:
     split: the split whose rows were used.
     scores: metric -> value; the first is the headline.
     loss: mean negative log likelihood of a target token, in nats.
-    shuffled_loss: the same with the inputs of other rows.
+    shuffled_loss: the same with the inputs of other rows, or None of a single row.
     unigram_loss: the loss of a unigram model of the training targets, or None.
     constant: scores of the best constant answer, or None.
     constant_answer: that answer, or None.
-    shuffled: scores of the predictions for other rows' inputs, or None.
+    shuffled: scores of the predictions for the same other inputs, or None.
     mean_length: mean length of the predictions, in tokens.
     at_cap: share of predictions cut at the decode length, 0 to 1.
     rows: the rows' features, with `prediction` and `references` added.
@@ -40,7 +40,7 @@ class TaskResult:
   split: str
   scores: dict[str, float]
   loss: float
-  shuffled_loss: float
+  shuffled_loss: float | None
   unigram_loss: float | None
   constant: dict[str, float] | None
   constant_answer: str | None
@@ -109,8 +109,8 @@ class Evaluator:
     split: str,
     fallback: str | None = None,
     max_examples: int | None = None,
-    full: bool = False,
     progress: Callable[[str, int, int], None] = lambda task, done, total: None,
+    full: bool = False,
   ) -> list[TaskResult]:
     """Evaluates every task that has the split.
 
@@ -119,9 +119,9 @@ class Evaluator:
       split: the split to read.
       fallback: the split for tasks that lack the first.
       max_examples: rows of a task, spread evenly over the split; None for all.
+      progress: told of the task, its rows done and their number.
       full: whether to score each row, the best constant answer and shuffled
         inputs, too.
-      progress: told of the task, its rows done and their number.
 
     Returns:
       A result for each task that has one of the splits.
@@ -147,16 +147,35 @@ class Evaluator:
       )
     return results
 
+  def check_metric(self, split: str, best_metric: str) -> None:
+    """Checks that a metric which is to rank checkpoints will be measured.
+
+    Args:
+      split: the split that will be scored.
+      best_metric: 'task/metric'; the task has the split.
+
+    Raises:
+      UserError: the task has no such metric.
+    """
+    name = best_metric.rpartition("/")[0]
+    task = next(t for t in self._mixture.tasks if t.name == name)
+    rows = token_store.TokenStore(task.splits[split]).rows[:1]
+    answers = [row["targets_pretokenized"] for row in rows]
+    references = self._scorer.references(name, rows)
+    scores = self._scorer.score(name, rows, references, answers)
+    _check_measured(best_metric, [f"{name}/{metric}" for metric in scores])
+
   def _evaluate_task(self, params, task, split, max_examples, full, progress):
     store = token_store.TokenStore(task.splits[split])
     count = min(len(store), max_examples or len(store))
     chosen = np.linspace(0, len(store) - 1, count).round().astype(int)
     examples = store.read(chosen)
     rows = [dict(store.rows[i]) for i in chosen]
+    others = baselines.other_rows(count) if count > 1 else None
     outputs, sums = [None] * count, np.zeros(3)
     done = 0
-    for members, others in self._batches(examples):
-      inputs = [examples[i][0] for i in others]
+    for members in self._batches(examples):
+      inputs = [examples[others[i] if others else i][0] for i in members]
       decoded, batch_sums = self._run(params, [examples[i] for i in members], inputs)
       sums += batch_sums
       for i, tokens in zip(members, decoded, strict=False):
@@ -169,7 +188,9 @@ class Evaluator:
     lengths = [_length(tokens) for tokens in outputs]
     extra = {}
     if full:
-      extra = self._baselines(task, rows, references, predictions, examples)
+      extra = self._baselines(task, rows, references, examples)
+      if others:
+        extra["shuffled"] = score([predictions[i] for i in others])
     for row, prediction, reference in zip(rows, predictions, references, strict=True):
       row |= {"prediction": prediction, "references": _as_list(reference)}
       if full:
@@ -179,7 +200,7 @@ class Evaluator:
       split=split,
       scores=score(predictions),
       loss=float(sums[0] / sums[2]),
-      shuffled_loss=float(sums[1] / sums[2]),
+      shuffled_loss=float(sums[1] / sums[2]) if others else None,
       unigram_loss=extra.get("unigram_loss"),
       constant=extra.get("constant"),
       constant_answer=extra.get("constant_answer"),
@@ -189,12 +210,8 @@ class Evaluator:
       rows=rows,
     )
 
-  def _baselines(self, task, rows, references, predictions, examples):
-    extra = {
-      "shuffled": baselines.shuffled(
-        self._scorer, task.name, rows, references, predictions
-      )
-    }
+  def _baselines(self, task, rows, references, examples):
+    extra = {}
     if task.passes:
       train = token_store.TokenStore(task.passes[0])
       extra["unigram_loss"] = baselines.unigram_loss(
@@ -207,17 +224,11 @@ class Evaluator:
       )
     return extra
 
-  def _batches(self, examples: Sequence) -> Iterator[tuple[list[int], list[int]]]:
-    """Yields batches of rows with inputs of similar length.
-
-    Each comes with the rows whose inputs are its shuffled ones: the row before, of
-    all rows by length, so that they do not depend on the size of a batch.
-    """
+  def _batches(self, examples: Sequence) -> Iterator[list[int]]:
+    """Yields batches of rows with inputs of similar length."""
     order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
-    others = order[-1:] + order[:-1]
     for start in range(0, len(order), self._config.batch_size):
-      batch = slice(start, start + self._config.batch_size)
-      yield order[batch], others[batch]
+      yield order[start : start + self._config.batch_size]
 
   def _run(self, params, examples, other_inputs):
     """Decodes a batch; returns tokens (b, t) and sums of loss, shuffled loss, tokens."""
@@ -282,14 +293,18 @@ def chosen_score(results: Sequence[TaskResult], best_metric: str) -> float:
   if best_metric == "average":
     return average_score(results)
   scores = {f"{r.task}/{k}": v for r in results for k, v in r.scores.items()}
-  if best_metric not in scores:
-    raise errors.UserError(
-      f"BEST_METRIC = {best_metric!r} was not measured."
-      f"{errors.did_you_mean(best_metric, scores)} There is: 'average',"
-      f" {', '.join(map(repr, scores))}."
-    )
+  _check_measured(best_metric, scores)
   is_error = "error" in best_metric.rpartition("/")[2]  # of the metric, not the task
   return -scores[best_metric] if is_error else scores[best_metric]
+
+
+def _check_measured(best_metric: str, measured: Collection[str]) -> None:
+  if best_metric not in measured:
+    raise errors.UserError(
+      f"BEST_METRIC = {best_metric!r} is not measured."
+      f"{errors.did_you_mean(best_metric, measured)} There is: 'average',"
+      f" {', '.join(map(repr, measured))}."
+    )
 
 
 def _length(tokens: np.ndarray) -> int:

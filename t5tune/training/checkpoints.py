@@ -30,11 +30,18 @@ class Checkpoints:
   score so far, checksums). The latest few are kept, and the best.
   """
 
-  def __init__(self, directory: pathlib.Path, keep: int = 1, read_only: bool = False):
+  def __init__(
+    self,
+    directory: pathlib.Path,
+    ranked_by: str,
+    keep: int = 1,
+    read_only: bool = False,
+  ):
     """Opens, and unless `read_only` creates, a directory of checkpoints.
 
     Args:
       directory: the directory.
+      ranked_by: names what the scores are; those of another name do not rank.
       keep: how many of the latest to keep, beside the best.
       read_only: whether saving is ruled out.
 
@@ -42,10 +49,11 @@ class Checkpoints:
       UserError: the score of a checkpoint is damaged.
     """
     self._directory = pathlib.Path(directory).absolute()
+    self._ranked_by = ranked_by
     self._check_scores()
     policies = checkpoint_managers.preservation_policy
     # Of equal scores the first is the best, as it is to the training loop.
-    score = lambda metrics: (metrics["score"], -metrics["step"])  # noqa: E731
+    score = lambda m: (m["by"] == ranked_by, m["score"], -m["step"])  # noqa: E731
     # `max_to_keep` with a `best_fn` may drop the newest; these policies do not.
     kept = policies.AnyPreservationPolicy(
       [
@@ -78,8 +86,11 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def best(self) -> int | None:
-    """Returns the step whose score was the best, or None if none was scored."""
-    return self._manager.best_step()
+    """Returns the step whose score is the best, or None if none was scored so."""
+    step = self._manager.best_step()
+    if step is None or self._manager.metrics(step)["by"] != self._ranked_by:
+      return None
+    return step
 
   def save(self, state: TrainState, meta: dict[str, Any], score: float | None) -> None:
     """Begins to write a checkpoint of this step; training may go on at once.
@@ -93,6 +104,7 @@ class Checkpoints:
       UserError: the disk is full or cannot be written.
     """
     step = int(state.step)
+    ranked = {"score": score, "step": step, "by": self._ranked_by}
     sums = jax.device_get(_checksums({"params": state.params, "opt": state.opt_state}))
     sums = {k: int(v) for k, v in _by_path(sums).items()}
     meta = _sealed({**meta, "checksums": sums})
@@ -105,7 +117,7 @@ class Checkpoints:
           opt_state=ocp.args.StandardSave(state.opt_state),
           meta=ocp.args.JsonSave(meta),
         ),
-        metrics=None if score is None else _sealed({"score": score, "step": step}),
+        metrics=None if score is None else _sealed(ranked),
         force=True,
       )
     )

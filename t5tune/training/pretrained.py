@@ -37,6 +37,6 @@ def vocabulary_path(init: str) -> pathlib.Path:
     return path.absolute()
   raise errors.UserError(
     f"VOCABULARY is not set, and INIT = {init!r} has no spiece.model beside its"
-    " weights. Name a SentencePiece model: --gin.VOCABULARY=FILE.model (one in T5's"
-    " form is trained by scripts/train_vocabulary.py; mini.model ships with t5tune)."
+    " weights. Name a SentencePiece model: --gin.VOCABULARY=FILE.model, or"
+    " --gin.VOCABULARY=mini.model for the small one that ships with t5tune."
   )

@@ -150,6 +150,10 @@ class Progress:
       self._console.print(f"step {step}/{self._total}  {shown}", highlight=False)
     return measured
 
+  def advance(self, done: int) -> None:
+    """Moves the bar of a command that has no loss to show."""
+    self._bar.update(self._train, completed=done)
+
   def evaluating(self, task: str, done: int, total: int) -> None:
     """Shows how far an evaluation is."""
     self._bar.update(self._eval, visible=True, completed=done, total=total, shown=task)

@@ -137,6 +137,22 @@ def test_evaluation_has_the_first_template_and_the_rows(task, workplace):
   assert prepare(SEED=5).tasks[0].splits == made.tasks[0].splits
 
 
+def only_tokens(dataset):
+  return dataset.map(lambda row: {name: row[name] for name in ("inputs", "targets")})
+
+
+def test_text_that_a_pipeline_drops_is_decoded(task, variant, workplace):
+  steps = task("tiny_titles")._preprocessor_constructor_args
+  variant("bare", preprocessors=[*steps, only_tokens])
+  made = [prepare(MIXTURE=name).tasks[0].splits for name in ("bare", "tiny_titles")]
+  bare, whole = (token_store.TokenStore(splits["validation"]).rows for splits in made)
+  names = ("inputs_pretokenized", "targets_pretokenized")
+  assert [set(row) for row in bare] == [set(names)] * len(whole)
+  # The lengths of the tiny project cut some of the texts.
+  for row, wanted in zip(bare, whole, strict=True):
+    assert all(wanted[n].startswith(row[n]) and row[n] for n in names)
+
+
 def test_stores_are_named_by_what_shapes_them(task, variant, workplace, tmp_path):
   def name(task, split="train", pass_index=0, **changes):
     asked = index.Request(**{**vars(request()), **changes})

@@ -75,17 +75,23 @@ def test_a_killed_writer_leaves_nothing_that_looks_complete(tmp_path):
     "  os.kill(os.getpid(), signal.SIGKILL)\n"
   )
   subprocess.run([sys.executable, "-c", code, str(tmp_path / "s")])
-  assert not (tmp_path / "s").exists()
+  (left,) = tmp_path.iterdir()
+  assert left.name.startswith(".s-")
+  os.utime(left, (0, 0))  # not of this very second
   wanted = examples(3)
   write(tmp_path / "s", wanted)
   assert same(token_store.TokenStore(tmp_path / "s").read(range(3)), wanted)
+  assert os.listdir(tmp_path) == ["s"]
 
 
 def test_the_first_of_two_writers_wins(tmp_path):
   first = examples(2, seed=1)
   with token_store.writing(tmp_path / "s", keep_rows=False) as writer:
     writer.append(*examples(1, seed=2)[0], {})
+    (scratch,) = tmp_path.iterdir()
+    os.utime(scratch, (0, 0))  # old, but still written
     write(tmp_path / "s", first)
+    assert scratch.is_dir()
   assert same(token_store.TokenStore(tmp_path / "s").read([0, 1]), first)
   assert os.listdir(tmp_path) == ["s"]
 
@@ -125,6 +131,26 @@ def remove_tokens(path):
 def cut_tokens(path):
   file = path / "tokens.array_record"
   file.write_bytes(file.read_bytes()[:-200])
+
+
+def cut_rows(path):
+  file = path / "rows.jsonl"
+  file.write_text(file.read_text()[:-10])
+
+
+def lose_a_row(path):
+  file = path / "rows.jsonl"
+  file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+
+
+@pytest.mark.parametrize("damage", [cut_rows, lose_a_row])
+def test_damaged_rows_are_named_with_the_way_out(tmp_path, damage):
+  with token_store.writing(tmp_path / "s", keep_rows=True) as writer:
+    for inputs, targets in examples(3):
+      writer.append(inputs, targets, {"text": "a text that is long enough"})
+  damage(tmp_path / "s")
+  with pytest.raises(UserError, match="cannot be read .* delete that directory"):
+    _ = token_store.TokenStore(tmp_path / "s").rows
 
 
 @pytest.mark.parametrize(

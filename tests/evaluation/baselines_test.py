@@ -45,16 +45,16 @@ def test_unigram_loss_by_brute_force():
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 101])
-def test_no_row_keeps_its_own_answer(count):
-  scorer = Exact()
-  answers = [f"answer {i}" for i in range(count)]
-  texts = rows([("", a) for a in answers])
-  scores = baselines.shuffled(scorer, "t", texts, answers, answers)
-  assert scores["exact"] == 0
-  (given,) = scorer.given
-  assert sorted(given) == sorted(answers)
-  baselines.shuffled(scorer, "t", texts, answers, answers)
-  assert scorer.given[1] == given
+def test_every_row_gets_another(count):
+  others = baselines.other_rows(count)
+  assert sorted(others) == list(range(count))
+  assert all(i != other for i, other in enumerate(others))
+  assert baselines.other_rows(count) == others
+
+
+def test_one_row_has_no_other():
+  with pytest.raises(ValueError, match="one row"):
+    baselines.other_rows(1)
 
 
 def test_the_best_constant_answer(tmp_path, tokenizer):

@@ -10,7 +10,7 @@ import pytest
 
 from t5tune.data import token_store
 from t5tune.errors import UserError
-from t5tune.evaluation import evaluator
+from t5tune.evaluation import baselines, evaluator
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +65,8 @@ def test_loss_by_hand(setup, evaluated):
   tokens = sum(len(targets) for _, targets in examples)
   own = sum(losses_by_hand(setup, examples))
   assert evaluated[0].loss == pytest.approx(own / tokens, rel=1e-4)
-  # Each row gets the input of the row before it, by length of the inputs.
-  order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
-  before = dict(zip(order, [order[-1], *order[:-1]], strict=True))
-  assert all(i != other for i, other in before.items())
-  others = [(examples[other][0], examples[i][1]) for i, other in before.items()]
+  swapped = baselines.other_rows(len(examples))
+  others = [(examples[other][0], examples[i][1]) for i, other in enumerate(swapped)]
   shuffled = sum(losses_by_hand(setup, others))
   assert evaluated[0].shuffled_loss == pytest.approx(shuffled / tokens, rel=1e-4)
   assert abs(evaluated[0].shuffled_loss - evaluated[0].loss) > 0.01
@@ -144,6 +141,19 @@ def test_fewer_rows_are_spread_over_the_split(evaluate):
 def test_a_split_that_no_task_has(evaluate):
   with pytest.raises(UserError, match="'tset' or 'dev'; there is: test, validation"):
     evaluate("tset", "dev")
+
+
+def test_one_row_has_no_other(evaluate):
+  made = evaluate("test", max_examples=1, full=True)
+  assert made[0].shuffled is made[0].shuffled_loss is None
+  assert made[0].loss > 0
+
+
+def test_a_metric_that_will_not_be_measured(setup):
+  check = setup.evaluator(3).check_metric
+  check("test", "first/overlap")
+  with pytest.raises(UserError, match="Did you mean 'first/overlap'"):
+    check("test", "first/overlapp")
 
 
 def test_what_chooses_a_checkpoint(evaluated):

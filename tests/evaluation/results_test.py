@@ -1,52 +1,13 @@
-"""Evaluations on disk come back, and the screen shows what they hold."""
+"""Evaluations on disk come back."""
 
 import dataclasses
 import json
 
 import pytest
-from rich.console import Console
+from some_results import ODD, result
 
 from t5tune.errors import UserError
-from t5tune.evaluation import evaluator, results
-
-ODD = 'line\u2028end [bold]not markup[/bold]\x85 "quoted" 🙂'
-
-
-def result(task="first", split="test", **changes) -> evaluator.TaskResult:
-  rows = [
-    {
-      "inputs_pretokenized": f"{ODD} {i}",
-      "targets_pretokenized": f"human {i}",
-      "template": "plain",
-      "number": i,
-      "prediction": f"model {i}",
-      "references": [f"human {i}", "other"],
-      "scores": {"rougeL": 10.0 * i},
-    }
-    for i in range(5)
-  ]
-  values = {
-    "task": task,
-    "split": split,
-    "scores": {"rougeL": 41.256, "exact": 3.0},
-    "loss": 1.5,
-    "shuffled_loss": 2.5,
-    "unigram_loss": 6.0,
-    "constant": {"rougeL": 12.0, "exact": 0.5},
-    "constant_answer": "human",
-    "shuffled": {"rougeL": 9.0, "exact": 0.25},
-    "mean_length": 7.25,
-    "at_cap": 0.0,
-    "rows": rows,
-  }
-  return evaluator.TaskResult(**{**values, **changes})
-
-
-def shown(function, *args, **kwargs) -> str:
-  console = Console(width=200, color_system=None)
-  with console.capture() as capture:
-    function(console, *args, **kwargs)
-  return capture.get()
+from t5tune.evaluation import results
 
 
 def test_scores_come_back(tmp_path):
@@ -98,68 +59,3 @@ def test_a_place_that_cannot_be_written(tmp_path):
   with pytest.raises(UserError, match="--workdir"):
     results.save(tmp_path, 6, "test", [result()], {"examples": 5})
   assert results.load_scores(tmp_path, "test", 6) == {}
-
-
-def loaded(*made: evaluator.TaskResult) -> dict:
-  return {r.task: r.summary() for r in made}
-
-
-def test_scores_stand_beside_their_baselines():
-  second = result("second", "validation", scores={"exact": 50.0}, constant=None)
-  before = loaded(dataclasses.replace(second, scores={"exact": 20.0}))
-  text = shown(results.print_scores, "Scores", loaded(result(), second), before)
-  lines = [line.replace("│", " ").split() for line in text.splitlines()]
-  assert [
-    "first",
-    "test",
-    "rougeL",
-    "5",
-    "12.00",
-    "9.00",
-    "–",
-    "41.26",
-    "7.2",
-    "0.0%",
-  ] in lines
-  assert ["exact", "0.50", "0.25", "–", "3.00"] in lines
-  row = ["second", "validation", "exact", "5", "–", "0.25", "20.00", "50.00"]
-  assert [*row, "7.2", "0.0%"] in lines
-  assert "ROUGE profile: rouge|" in text
-  assert "cut at TARGET_LENGTH" not in text
-
-
-def test_without_scores_before_there_is_no_such_column():
-  text = shown(results.print_scores, "Scores", loaded(result()))
-  assert "before" not in text
-  losses = shown(results.print_losses, loaded(result()))
-  assert ["first", "6.00", "–", "1.50", "2.50"] in [
-    line.replace("│", " ").split() for line in losses.splitlines()
-  ]
-
-
-def test_outputs_at_the_cap_are_told():
-  made = loaded(result(at_cap=0.03), result("second", at_cap=0.02))
-  text = shown(results.print_scores, "Scores", made)
-  assert "More than 2 % of the outputs were cut at TARGET_LENGTH: first\n" in text
-
-
-def test_examples_show_human_before_and_after(tmp_path):
-  results.save(tmp_path, 6, "test", [result()], {"examples": 5})
-  old = result(rows=[{**row, "prediction": "early"} for row in result().rows])
-  results.save(tmp_path, 0, "test", [old], {"examples": 5})
-  text = shown(results.print_examples, tmp_path, "first", 6)
-  assert text.count("  human  human") == 3
-  assert text.count(" before  early") == 3
-  assert [n for n in range(5) if f"  after  model {n}" in text] == [0, 1, 3]
-  assert "[bold]not markup[/bold]" in text
-  results.predictions_file(tmp_path, "first", "test", 0).unlink()
-  text = shown(results.print_examples, tmp_path, "first", 6, count=9)
-  assert "before" not in text
-  assert text.count("  human  human") == 5
-
-
-def test_an_empty_answer_is_told(tmp_path):
-  rows = [{**row, "prediction": ""} for row in result().rows]
-  results.save(tmp_path, 6, "test", [result(rows=rows)], {"examples": 5})
-  text = shown(results.print_examples, tmp_path, "first", 6)
-  assert text.count("  after  (empty)") == 3

@@ -36,8 +36,19 @@ def test_the_latest_and_the_best_are_kept(tmp_path, scores, keep, kept, best):
   assert saved.best() == best
 
 
+def test_scores_by_another_metric_do_not_rank(tmp_path):
+  toy_state.save_all(tmp_path, {1: 90.0, 2: None})
+  saved = checkpoints.Checkpoints(tmp_path, "errors", read_only=True)
+  assert saved.best() is None
+  saved = toy_state.save_all(tmp_path, {3: -0.5, 4: -0.7, 5: None}, ranked_by="errors")
+  assert saved.steps() == [3, 5]
+  assert saved.best() == 3
+
+
 def test_an_absent_directory_is_read_as_empty_and_not_made(tmp_path):
-  saved = checkpoints.Checkpoints(tmp_path / "none", read_only=True)
+  saved = checkpoints.Checkpoints(
+    tmp_path / "none", toy_state.RANKED_BY, read_only=True
+  )
   assert (saved.steps(), saved.latest(), saved.best()) == ([], None, None)
   assert not list(tmp_path.iterdir())
 
@@ -58,13 +69,13 @@ def test_what_was_saved_comes_back_on_any_mesh(tmp_path):
 
 def test_training_goes_on_exactly_where_it_stopped(tmp_path):
   run = tiny_run.tiny_run("adafactor", data=2, fsdp=2, tensor=2)
-  saved = checkpoints.Checkpoints(tmp_path)
+  saved = checkpoints.Checkpoints(tmp_path, toy_state.RANKED_BY)
   state, _ = run.steps(run.start(), 2)
   saved.save(state, toy_state.META, None)
   # At once, and giving away the buffers that are being written.
   state, metrics = run.steps(state, 3)
   saved.close()
-  saved = checkpoints.Checkpoints(tmp_path)
+  saved = checkpoints.Checkpoints(tmp_path, toy_state.RANKED_BY)
   assert saved.latest() == 2
   restored, _ = saved.restore(2, run.abstract)
   again, same = run.steps(restored, 3)
@@ -105,7 +116,7 @@ def small_files():
 
 
 def test_a_disk_that_takes_no_more_leaves_what_was_whole(tmp_path, small_files):
-  saved = checkpoints.Checkpoints(tmp_path)
+  saved = checkpoints.Checkpoints(tmp_path, toy_state.RANKED_BY)
   saved.save(toy_state.toy_state(1), toy_state.META, None)
   large = toy_state.toy_state(2)
   noise = np.random.default_rng(0).normal(size=200_000).astype(np.float32)
@@ -116,13 +127,16 @@ def test_a_disk_that_takes_no_more_leaves_what_was_whole(tmp_path, small_files):
   message = str(e.value)
   assert f"cannot write a checkpoint to {tmp_path}" in message
   assert "Complete checkpoints: 1. Free space" in message
-  again, state = checkpoints.Checkpoints(tmp_path), toy_state.toy_state(1)
+  again, state = (
+    checkpoints.Checkpoints(tmp_path, toy_state.RANKED_BY),
+    toy_state.toy_state(1),
+  )
   assert again.steps() == [1]
   toy_state.assert_same(again.restore(1, toy_state.abstract(state))[0], state)
 
 
 def test_a_directory_that_is_gone(tmp_path):
-  saved = checkpoints.Checkpoints(tmp_path / "run")
+  saved = checkpoints.Checkpoints(tmp_path / "run", toy_state.RANKED_BY)
   (tmp_path / "run").rmdir()
   (tmp_path / "run").write_text("a file now")
   with pytest.raises(errors.UserError, match="cannot write .* checkpoints: none"):

@@ -40,7 +40,9 @@ def test_no_flipped_bit_is_restored(whole, tmp_path, pattern):
   place, state = toy_state.abstract(toy_state.toy_state(0)), toy_state.toy_state(7)
   rng = np.random.default_rng(0)
   shutil.copytree(whole, tmp_path / "copy")
-  saved = checkpoints.Checkpoints(tmp_path / "copy", read_only=True)
+  saved = checkpoints.Checkpoints(
+    tmp_path / "copy", toy_state.RANKED_BY, read_only=True
+  )
   refused = 0
   for file in files(tmp_path / "copy" / "7", pattern):
     data = file.read_bytes()
@@ -65,7 +67,7 @@ def test_no_flipped_bit_is_restored(whole, tmp_path, pattern):
 def test_a_flipped_bit_in_a_value_names_the_parameter(whole, tmp_path, monkeypatch):
   # As a disk does that hands out wrong bytes with a right checksum of its own.
   place = toy_state.abstract(toy_state.toy_state(0))
-  saved = checkpoints.Checkpoints(whole, read_only=True)
+  saved = checkpoints.Checkpoints(whole, toy_state.RANKED_BY, read_only=True)
   read = saved._read
 
   def flipped(step, **items):
@@ -94,9 +96,11 @@ def test_a_damaged_score_chooses_no_checkpoint(whole, tmp_path, change):
   assert json.loads(file.read_text())["score"] == 0.25
   file.write_bytes(file.read_bytes().replace(*change))
   with pytest.raises(errors.UserError, match=f"{file}, is not as saved.*go on without"):
-    checkpoints.Checkpoints(tmp_path / "copy", read_only=True)
+    checkpoints.Checkpoints(tmp_path / "copy", toy_state.RANKED_BY, read_only=True)
   shutil.rmtree(tmp_path / "copy" / "3")  # what the message says
-  assert checkpoints.Checkpoints(tmp_path / "copy", read_only=True).steps() == [7]
+  assert checkpoints.Checkpoints(
+    tmp_path / "copy", toy_state.RANKED_BY, read_only=True
+  ).steps() == [7]
 
 
 def test_a_save_that_was_cut_short_is_none(whole, tmp_path):
@@ -105,7 +109,7 @@ def test_a_save_that_was_cut_short_is_none(whole, tmp_path):
   shutil.copytree(whole / "3", half)
   (half / "commit_success.txt").unlink()
   (half / "metrics" / "metrics").write_text("{")
-  saved = checkpoints.Checkpoints(tmp_path / "copy")
+  saved = checkpoints.Checkpoints(tmp_path / "copy", toy_state.RANKED_BY)
   assert saved.steps() == [3, 7]
   saved.save(toy_state.toy_state(9), toy_state.META, None)
   saved.close()

@@ -7,6 +7,7 @@ from t5tune import partitioning
 from t5tune.training import checkpoints, train_state
 
 AXES = {"kernel": ("embed", "mlp"), "scale": ("embed",)}
+RANKED_BY = "average on validation"
 META = {"feed": {"row": 12345}, "best": {"score": None, "step": 0}}
 
 
@@ -35,13 +36,15 @@ def abstract(state: train_state.TrainState) -> train_state.TrainState:
   return jax.tree.map(place, state)
 
 
-def save_all(folder, scores: dict[int, float | None], keep: int = 1):
+def save_all(
+  folder, scores: dict[int, float | None], keep: int = 1, ranked_by: str = RANKED_BY
+):
   """Saves a checkpoint of each step and returns those that were kept."""
-  saved = checkpoints.Checkpoints(folder, keep)
+  saved = checkpoints.Checkpoints(folder, ranked_by, keep)
   for step, score in scores.items():
     saved.save(toy_state(step), META, score)
   saved.close()
-  return checkpoints.Checkpoints(folder, read_only=True)
+  return checkpoints.Checkpoints(folder, ranked_by, read_only=True)
 
 
 def assert_same(found, expected) -> None:
