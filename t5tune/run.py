@@ -115,7 +115,7 @@ class Run:
       or self.packed_lengths[1] < self.target_length
     ):
       raise errors.UserError(
-        f"Run.packed_lengths = {self.packed_lengths}: give the input and target"
+        f"run.Run.packed_lengths = {self.packed_lengths}: give the input and target"
         f" length of a packed row, at least INPUT_LENGTH = {self.input_length} and"
         f" TARGET_LENGTH = {self.target_length}."
       )
@@ -138,7 +138,7 @@ class Run:
       nearest = f"{below} or {above}" if below else str(above)
       raise errors.UserError(
         f"BATCH_SIZE = {self.batch_size} is not divisible by {parts}: MESH ="
-        f" {dict(self.mesh)} splits a batch into {shards} part(s) and Run.microbatches"
+        f" {dict(self.mesh)} splits a batch into {shards} part(s) and run.Run.microbatches"
         f" into {self.microbatches}. Set BATCH_SIZE to {nearest}."
       )
 
@@ -169,7 +169,7 @@ class Run:
     shown = [t.name for t in mixture.tasks if t.splits]
     if self.show_task is not None and self.show_task not in shown:
       raise errors.UserError(
-        f"Run.show_task = {self.show_task!r} is no task of {mixture.name!r} that is"
+        f"run.Run.show_task = {self.show_task!r} is no task of {mixture.name!r} that is"
         f" scored.{errors.did_you_mean(self.show_task, shown)} There is:"
         f" {', '.join(shown)}."
       )
@@ -269,5 +269,5 @@ _WITHOUT_MACRO = ("eval_batch_size", "keep_checkpoints", "log_steps", "microbatc
 
 def _macro(field: str) -> str:
   if field in _WITHOUT_MACRO or field == "max_passes":
-    return f"Run.{field}"
+    return f"run.Run.{field}"
   return field.upper()

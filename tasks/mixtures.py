@@ -11,9 +11,9 @@ from t5tune.tasks import code, dialogue, entities, rating, reasoning  # noqa: F4
 from t5tune.errors import UserError, did_you_mean
 
 # Examples-proportional mixing with an artificial limit on a task's size (Raffel et
-# al. 2020, section 3.5.2). Every task of the collection but the two directions of
-# code translation stays whole under it, and the full SAMSum and DialogSum (14,700
-# and 12,500 rows) come to weigh the same.
+# al. 2020, section 3.5.2). It makes the full SAMSum and DialogSum (14,700 and 12,500
+# rows) weigh the same, as the two directions of code translation; every other task of
+# the collection is smaller.
 MAXIMUM = 10_000
 
 

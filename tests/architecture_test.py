@@ -12,9 +12,7 @@ BASE = {
   *("errors", "config", "gin_files", "gin_names", "gin_checks", "gin_text"),
   *("command_line", "partitioning"),
 }
-COMMANDS = {
-  *("train", "eval", "infer", "convert", "prepare", "inspect_tasks", "plan", "report"),
-}
+COMMANDS = {"train", "eval", "prepare"}
 # Each layer with what it may import; `run` joins the configurations of all.
 MAY_IMPORT = {
   "base": {"base"},

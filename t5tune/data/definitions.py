@@ -221,7 +221,7 @@ def _with_further_passes(mixture, request: index.Request, tasks, build):
         f"task {task.name!r} has {sizes[0]} examples in one pass and"
         f" {next(n for n in sizes if n != sizes[0])} in another: its preprocessors drop"
         " examples by what was drawn for them. Drop rows before drawing, or set"
-        " Run.max_passes = 1."
+        " run.Run.max_passes = 1."
       )
     extended.append(dataclasses.replace(ready, passes=passes))
   return dataclasses.replace(mixture, tasks=tuple(extended))

@@ -65,12 +65,12 @@ class T5Config:
     sizes = {k: v for k, v in vars(self).items() if type(v) is int}
     for name, value in sizes.items():
       if value < 1:
-        raise errors.UserError(f"T5Config.{name} = {value}: it must be at least 1.")
+        raise errors.UserError(f"t5.T5Config.{name} = {value}: it must be at least 1.")
     if not self.mlp_activations:
-      raise errors.UserError("T5Config.mlp_activations is empty; name one or two.")
+      raise errors.UserError("t5.T5Config.mlp_activations is empty; name one or two.")
     if not 0 <= self.dropout_rate < 1:
       raise errors.UserError(
-        f"T5Config.dropout_rate = {self.dropout_rate}: it must be in [0, 1)."
+        f"t5.T5Config.dropout_rate = {self.dropout_rate}: it must be in [0, 1)."
       )
     if self.dtype not in ("float32", "bfloat16"):
       reason = ": T5's activations overflow its range" if "16" in self.dtype else ""
@@ -344,7 +344,7 @@ def pad_vocab_size(config: T5Config, vocabulary_size: int) -> T5Config:
     return dataclasses.replace(config, vocab_size=-(-vocabulary_size // 128) * 128)
   if config.vocab_size < vocabulary_size:
     raise errors.UserError(
-      f"T5Config.vocab_size = {config.vocab_size} is smaller than the vocabulary's"
+      f"t5.T5Config.vocab_size = {config.vocab_size} is smaller than the vocabulary's"
       f" {vocabulary_size} ids; set it to None to follow the vocabulary."
     )
   return config

@@ -49,7 +49,7 @@ def learning_rate_schedule(config: OptimizerConfig, train_steps: int) -> optax.S
   peak, warmup = config.learning_rate, config.warmup_steps
   if warmup >= train_steps and config.schedule in ("linear", "cosine"):
     raise errors.UserError(
-      f"OptimizerConfig.warmup_steps = {warmup} leaves no step of {train_steps} for"
+      f"optimizers.OptimizerConfig.warmup_steps = {warmup} leaves no step of {train_steps} for"
       f" the {config.schedule!r} schedule; lower warmup_steps or raise TRAIN_STEPS."
     )
   rest = train_steps - warmup
