@@ -12,8 +12,8 @@ from typing import Any
 
 from t5tune import errors
 from t5tune.data import index, vocabularies
-from t5tune.models import t5
-from t5tune.training import optimizers, pretrained
+from t5tune.models import beam_search, t5
+from t5tune.training import optimizers, workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Run:
     eval_examples: rows of a task scored during training, spread evenly over
       the split; None for all [EVAL_EXAMPLES].
     test_examples: the same for the scores before and after [TEST_EXAMPLES].
+    beam: how outputs are decoded; with one beam, greedily [NUM_BEAMS].
     eval_batch_size: rows decoded together.
     eval_before: whether to score the initial weights.
     checkpoint_steps: updates between checkpoints [CHECKPOINT_STEPS].
@@ -59,6 +60,7 @@ class Run:
     mesh: devices along 'data', 'fsdp' and 'tensor'; -1 takes the rest [MESH].
     microbatches: parts of a batch that are run one after the other.
     z_loss: coefficient of the z-loss.
+    label_smoothing: share of the target distribution spread over all tokens.
     max_passes: most drawings of a task's templates that are kept on disk.
     show_task: the task whose examples are shown at the end; None for the first.
   """
@@ -81,6 +83,7 @@ class Run:
   eval_steps: int = 0
   eval_examples: int | None = None
   test_examples: int | None = None
+  beam: beam_search.BeamConfig = beam_search.BeamConfig(num_beams=1)
   eval_batch_size: int = 32
   eval_before: bool = True
   checkpoint_steps: int = 1000
@@ -91,6 +94,7 @@ class Run:
   mesh: dict[str, int] = dataclasses.field(default_factory=lambda: {"data": -1})
   microbatches: int = 1
   z_loss: float = 1e-4
+  label_smoothing: float = 0.0
   max_passes: int = 4
   show_task: str | None = None
 
@@ -107,6 +111,10 @@ class Run:
         raise errors.UserError(f"{_macro(name)} = {value}: it must be at least 1.")
     if not 0 <= self.seed < 2**32:
       raise errors.UserError(f"SEED = {self.seed}: it must be from 0 to 2**32 - 1.")
+    if not 0 <= self.label_smoothing < 1:
+      raise errors.UserError(
+        f"run.Run.label_smoothing = {self.label_smoothing}: it must be in [0, 1)."
+      )
     if self.train_epochs is not None and self.train_epochs <= 0:
       raise errors.UserError(f"TRAIN_EPOCHS = {self.train_epochs}: it must be above 0.")
     if self.packed_lengths and (
@@ -174,6 +182,10 @@ class Run:
         f" {', '.join(shown)}."
       )
 
+  def with_model(self, model: t5.T5Config) -> "Run":
+    """Returns the run with another architecture."""
+    return dataclasses.replace(self, model=model)
+
   @property
   def chosen_by(self) -> str:
     """What ranks checkpoints, in words."""
@@ -185,15 +197,26 @@ class Run:
     lengths = self.packed_lengths if self.pack else None
     return tuple(lengths or (self.input_length, self.target_length))
 
-  def vocabulary_path(self) -> pathlib.Path:
+  def vocabulary_path(self, directory: pathlib.Path | None = None) -> pathlib.Path:
     """Returns the SentencePiece model of the run.
+
+    Args:
+      directory: the work directory, whose copy serves where VOCABULARY is not set and
+        the initial weights are no longer at hand.
 
     Raises:
       UserError: it is not named, or not there.
     """
     if self.vocabulary is not None:
       return vocabularies.resolve(self.vocabulary).absolute()
-    return pretrained.vocabulary_path(self.init)
+    from t5tune.weights import pretrained  # imports what reads all formats
+
+    try:
+      return pretrained.vocabulary_path(self.init)
+    except errors.UserError:
+      if directory is None or not workdir.vocabulary(directory).is_file():
+        raise
+      return workdir.vocabulary(directory).absolute()
 
   def request(
     self, data_dir: str | None, vocabulary: pathlib.Path, train: bool
@@ -231,11 +254,8 @@ class Run:
       vocabulary_sha256: hash of the vocabulary file.
       data: fingerprint of the mixture's training tokens.
     """
-    model = dataclasses.asdict(self.model)
-    for how in ("dtype", "layer_loop", "remat"):  # change how, not what is computed
-      del model[how]
     return {
-      "model": model,
+      "model": workdir.model_identity(self.model),
       "VOCABULARY": vocabulary_sha256,
       "MIXTURE": self.mixture,
       "INPUT_LENGTH": self.input_length,
@@ -246,6 +266,7 @@ class Run:
       "SEED": self.seed,
       "optimizer": dataclasses.asdict(self.optimizer),
       "z_loss": self.z_loss,
+      "label_smoothing": self.label_smoothing,
       "training data (rows, templates, preprocessors, rates)": data,
     }
 

@@ -82,22 +82,24 @@ def train(run, configuration, flags) -> int:
     checkpoints,
     interrupt,
     optimizers,
-    pretrained,
     run_log,
     train_state,
     train_step,
     workdir,
   )
+  from t5tune.weights import pretrained
 
   console, directory = run_log.console(), flags.workdir
 
-  # --- Mesh.
-  pretrained.check(run.init)
+  # --- Initial weights: opened here, read where no checkpoint is. Mesh.
+  source, architecture, told = pretrained.begin(run.init, run.model, directory)
+  run = run.with_model(architecture)
   mesh = partitioning.make_mesh(run.mesh)
   run.check_batch(partitioning.batch_shards(mesh))
 
   # --- Data: tokens on disk, built by a process of its own where they are missing.
-  tokenizer = vocabularies.Tokenizer(run.vocabulary_path())
+  tokenizer = vocabularies.Tokenizer(run.vocabulary_path(directory))
+  run = run.with_model(t5.pad_vocab_size(run.model, tokenizer.size))
   request = run.request(flags.data_dir, tokenizer.path, train=True)
   mixture = build.ensure(request, flags.store_dir)
   run.check_names(mixture)
@@ -106,11 +108,13 @@ def train(run, configuration, flags) -> int:
   train_steps = run.train_steps or math.ceil(run.train_epochs * data.steps_per_epoch)
 
   # --- Model and optimiser.
-  model = train_state.Model(t5.pad_vocab_size(run.model, tokenizer.size))
+  model = train_state.Model(run.model)
   optimizer = optimizers.make_optimizer(run.optimizer, train_steps)
   shardings = train_state.state_shardings(model, optimizer, mesh)
   update = jax.jit(
-    train_step.make_train_step(model, optimizer, run.z_loss, run.microbatches),
+    train_step.make_train_step(
+      model, optimizer, run.z_loss, run.microbatches, run.label_smoothing
+    ),
     donate_argnums=0,
     out_shardings=(shardings, partitioning.replicated(mesh)),
   )
@@ -131,7 +135,15 @@ def train(run, configuration, flags) -> int:
   )
 
   # --- Summary.
-  _print_start(console, configuration, changes)
+  _print_start(
+    console,
+    configuration.text,
+    {
+      "Overrides": configuration.overrides,
+      "Changed since the last start": changes,
+      f"Architecture, from {run.init}": told,
+    },
+  )
   mixture_table.print_mixture(console, mixture.name, data, train_steps)
   devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
   size = f"{model.num_params():,} parameters, {run.model.dtype}"
@@ -148,7 +160,8 @@ def train(run, configuration, flags) -> int:
       best = meta["best"] if meta["best"]["by"] == run.chosen_by else best
       _print_lines(console, [f"Continuing from step {int(state.step)}"])
     else:
-      state = train_state.create(model, optimizer, mesh, run.seed)
+      params = pretrained.params(source, model, mesh) if source else None
+      state = train_state.create(model, optimizer, mesh, run.seed, params)
     first_step = int(state.step)
 
     # --- Loop. An evaluation sees the weights after its step's update.
@@ -247,13 +260,9 @@ def _print_lines(console, lines: Sequence[str]) -> None:
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_start(console, configuration, changes: Sequence[str]) -> None:
-  """Prints the configuration, what the command line sets and what is new in it."""
-  console.print(configuration.text, highlight=False, markup=False)
-  titled = {
-    "Overrides": configuration.overrides,
-    "Changed since the last start": changes,
-  }
+def _print_start(console, configuration: str, titled) -> None:
+  """Prints the configuration and, where there are any, lines under their titles."""
+  console.print(configuration, highlight=False, markup=False)
   for title, lines in titled.items():
     if lines:
       _print_lines(console, [title, *(f"  {line}" for line in lines)])

@@ -12,16 +12,17 @@ BASE = {
   *("errors", "config", "gin_files", "gin_names", "gin_checks", "gin_text"),
   *("command_line", "partitioning"),
 }
-COMMANDS = {"train", "eval", "prepare"}
+COMMANDS = {"train", "eval", "convert", "prepare"}
 # Each layer with what it may import; `run` joins the configurations of all.
 MAY_IMPORT = {
   "base": {"base"},
   "models": {"models", "base"},
   "data": {"data", "base"},
   "training": {"training", "models", "base"},
-  "evaluation": {"evaluation", "training", "models", "data", "base"},
-  "run": {"evaluation", "training", "models", "data", "base"},
-  "commands": {"run", "evaluation", "training", "models", "data", "base"},
+  "weights": {"weights", "training", "models", "base"},
+  "evaluation": {"evaluation", "weights", "training", "models", "data", "base"},
+  "run": {"evaluation", "weights", "training", "models", "data", "base"},
+  "commands": {"run", "evaluation", "weights", "training", "models", "data", "base"},
   "tasks": {"tasks", "data", "evaluation", "base"},
 }
 # These never import tensorflow, not even inside a function: it costs seconds and

@@ -115,6 +115,7 @@ def test_binary_file_is_refused(folders):
 
 
 def test_every_recipe_of_ours_parses():
-  recipes = sorted(gin_files.gin_folder().rglob("*.gin"))
+  folder = gin_files.gin_folder()
+  recipes = set(folder.rglob("*.gin")) - set(folder.glob("t5x/*"))  # these are T5X's
   for recipe in recipes:
     assert gin_files.in_order([str(recipe)])

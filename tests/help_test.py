@@ -7,7 +7,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "prepare"])
+@pytest.mark.parametrize("command", ["train", "eval", "convert", "prepare"])
 def test_help_takes_less_than_a_second(command):
   started = subprocess.Popen(
     [sys.executable, "-m", f"t5tune.{command}", "--help"], stdout=subprocess.PIPE
@@ -15,6 +15,6 @@ def test_help_takes_less_than_a_second(command):
   shown = started.stdout.read().decode()
   _, status, used = os.wait4(started.pid, 0)
   assert status == 0
-  assert f"python -m t5tune.{command} --gin_file" in shown
+  assert shown.count(f"python -m t5tune.{command} ") >= 3
   # Of processor time: others may keep the machine busy.
   assert used.ru_utime + used.ru_stime < 1

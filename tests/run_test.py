@@ -136,6 +136,7 @@ def test_identity_is_what_is_computed():
     "packed_lengths": (64, 40),
     "seed": 1,
     "z_loss": 0.0,
+    "label_smoothing": 0.1,
     "optimizer": optimizers.OptimizerConfig("adamw"),
     "model": dataclasses.replace(MODEL, num_heads=4),
   }

@@ -123,7 +123,10 @@ def settings(**bindings):
 
 def request(train: bool = True, **bindings):
   """Returns the data that a run of the project asks for."""
-  made = settings(**bindings)
+  # Weights that INIT names may not be there yet, or no more.
+  made = settings(
+    **{**bindings, "VOCABULARY": bindings.get("VOCABULARY") or "tiny.model"}
+  )
   return made.request("data", made.vocabulary_path(), train)
 
 

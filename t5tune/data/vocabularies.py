@@ -9,6 +9,7 @@ import hashlib
 import importlib.resources
 import os
 import pathlib
+import re
 from collections.abc import Iterable
 
 import sentencepiece
@@ -20,6 +21,10 @@ PAD_ID = 0
 EOS_ID = 1
 UNK_ID = 2
 EXTRA_IDS = 100
+# A sentinel's piece holds the space before it: text is given one where it lacks it.
+# A pattern of both `re` and RE2.
+SENTINEL = r"[ \t\n\r\f]*<extra_id_([0-9]|[1-9][0-9])>[ \t\n\r\f]*"
+SPACED_SENTINEL = r" <extra_id_\1> "
 
 # What a task carries until a run puts its own vocabulary in. Only a name here:
 # nothing is read, locally or remotely, before a task's dataset is built.
@@ -112,9 +117,10 @@ class Tokenizer:
       text: any text; newlines and runs of spaces count as one space.
 
     Returns:
-      Ids below `size`; `<extra_id_N>` at a word's start gives its sentinel.
+      Ids below `size`; `<extra_id_N>` gives its sentinel wherever it stands, and
+      takes the spaces around it, as in Hugging Face's slow T5 tokenizer.
     """
-    return self._processor.encode(text)
+    return self._processor.encode(re.sub(SENTINEL, SPACED_SENTINEL, text))
 
   def decode(self, ids: Iterable[int]) -> str:
     """Returns the text of token ids, as far as the first end of sequence.
@@ -179,9 +185,9 @@ def seqio_vocabulary(path: str | os.PathLike):
   Returns:
     A `seqio.SentencePieceVocabulary` with 100 extra ids.
   """
-  import seqio
+  from t5tune.data import seqio_vocabulary as definition
 
-  return seqio.SentencePieceVocabulary(str(path), extra_ids=EXTRA_IDS)
+  return definition.T5Vocabulary(str(path), extra_ids=EXTRA_IDS)
 
 
 def output_features(vocabulary: str | os.PathLike | None = None):

@@ -12,6 +12,7 @@ from t5tune.models import t5
 from t5tune.training import checkpoints, run_log
 from t5tune.training import workdir as run_directory
 from t5tune.training.train_state import Model
+from t5tune.weights import pretrained, workdirs
 
 
 def chosen_steps(saved: checkpoints.Checkpoints, which: str) -> list[int]:
@@ -65,7 +66,11 @@ def score_checkpoints(run: Any, flags: Any) -> None:
     UserError: there is no such checkpoint, or it does not fit the settings.
   """
   console, workdir = run_log.console(), flags.workdir
+  if run.init != pretrained.SCRATCH and (workdir / "run.json").is_file():
+    recorded = workdirs.architecture(workdir)  # INIT need not be at hand
+    run = run.with_model(pretrained.run_as(recorded, run.model))
   tokenizer = _tokenizer(run, run_directory.vocabulary(workdir))
+  run = run.with_model(t5.pad_vocab_size(run.model, tokenizer.size))
   run_directory.check_model(workdir, run.identity(tokenizer.sha256, ""))
   saved = checkpoints.Checkpoints(
     workdir / "checkpoints", run.chosen_by, read_only=True
@@ -79,7 +84,7 @@ def score_checkpoints(run: Any, flags: Any) -> None:
   mixture = build.ensure(request, flags.store_dir)
 
   mesh = partitioning.make_mesh(run.mesh)
-  model = Model(t5.pad_vocab_size(run.model, tokenizer.size))
+  model = Model(run.model)
   evaluate = evaluator.for_run(run, request, mixture, model, mesh, tokenizer)
   with (
     jax.set_mesh(mesh),

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from t5tune import errors, partitioning
 from t5tune.data import index, packing, token_store, vocabularies
 from t5tune.evaluation import baselines, scoring
-from t5tune.models import decoding
+from t5tune.models import beam_search, decoding
 from t5tune.training import train_step
 from t5tune.training.train_state import Model
 
@@ -68,11 +68,13 @@ class EvalConfig:
     batch_size: rows decoded together.
     input_length: longest input.
     target_length: longest target, and most tokens decoded.
+    beam: how to decode; with one beam, greedily.
   """
 
   batch_size: int
   input_length: int
   target_length: int
+  beam: beam_search.BeamConfig = beam_search.BeamConfig(num_beams=1)
 
 
 class Evaluator:
@@ -91,13 +93,15 @@ class Evaluator:
     self._tokenizer, self._scorer = tokenizer, scorer
     replicated = partitioning.replicated(mesh)
 
-    def decode(params, tokens, segment_ids):
-      return decoding.greedy(
-        model.merge(params), tokens, segment_ids, config.target_length
-      )
+    def decode(params, *inputs):
+      module = model.merge(params)
+      if config.beam.num_beams == 1:
+        return decoding.greedy(module, *inputs, config.target_length)
+      length = config.target_length
+      return beam_search.beam_search(module, *inputs, length, config.beam)[0][:, 0]
 
     def loss(params, batch):
-      return train_step.batch_loss(model, params, batch, None, 0.0)
+      return train_step.batch_loss(model, params, batch, None)
 
     # One program for each input length; the tasks share them.
     self._decode = jax.jit(decode, out_shardings=replicated)
@@ -270,7 +274,8 @@ def for_run(run, request: index.Request, mixture, model: Model, mesh: Mesh, toke
     mesh: the mesh.
     tokenizer: the run's vocabulary.
   """
-  config = EvalConfig(run.eval_batch_size, run.input_length, run.target_length)
+  lengths = (run.input_length, run.target_length)
+  config = EvalConfig(run.eval_batch_size, *lengths, run.beam)
   scorer = scoring.Scorer(request)
   return Evaluator(model, mesh, config, mixture, tokenizer, scorer)
 

@@ -1,5 +1,6 @@
 """The evaluations of a run: made, kept in its work directory, and logged."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -90,6 +91,7 @@ class RunScores:
       "splits": [self._run.test_split, self._run.eval_split],
       "examples": self._run.test_examples,
       "lengths": [self._run.input_length, self._run.target_length],
+      "beam": dataclasses.asdict(self._run.beam),
     }
 
   def _keep(

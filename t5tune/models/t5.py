@@ -15,7 +15,11 @@ from flax import nnx
 from jax.nn import initializers
 
 from t5tune import errors, partitioning
-from t5tune.models import attention, layers
+from t5tune.models import attention, layers, stacks
+
+# Fields of `T5Config` that say how a model is run or trained, not what its
+# parameters are.
+NOT_OF_A_CHECKPOINT = ("dropout_rate", "dtype", "layer_loop", "remat")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +36,10 @@ class T5Config:
     vocab_size: rows of the embedding; None means the vocabulary's size, padded
       to a multiple of 128 (T5's own 32,100 becomes 32,128 by the same rule).
     mlp_activations: ('gelu', 'linear') for T5 1.1 and FLAN, ('relu',) for 1.0.
-    logits_via_embedding: whether the output shares the embedding (T5 1.0); then
-      logits are scaled by emb_dim**-0.5.
+    logits_via_embedding: whether the output shares the embedding (T5 1.0).
+    scale_decoder_outputs: whether the decoder's output is scaled by emb_dim**-0.5
+      before it becomes logits; None means iff the output shares the embedding, as
+      T5 has it.
     dropout_rate: share of activations dropped in training.
     relpos_buckets: buckets of the relative position bias.
     relpos_max_distance: distance from which all positions share a bucket.
@@ -54,6 +60,7 @@ class T5Config:
   vocab_size: int | None = None
   mlp_activations: tuple[Literal["gelu", "relu", "linear"], ...] = ("gelu", "linear")
   logits_via_embedding: bool = False
+  scale_decoder_outputs: bool | None = None
   dropout_rate: float = 0.1
   relpos_buckets: int = 32
   relpos_max_distance: int = 128
@@ -83,87 +90,16 @@ class T5Config:
     return jnp.dtype(self.dtype)
 
   @property
+  def scales_decoder_outputs(self) -> bool:
+    if self.scale_decoder_outputs is None:
+      return self.logits_via_embedding
+    return self.scale_decoder_outputs
+
+  @property
   def unroll(self) -> bool:
     if self.layer_loop == "auto":
       return jax.default_backend() == "cpu"
     return self.layer_loop == "unroll"
-
-
-class EncoderLayer(nnx.Module):
-  """Self-attention and MLP, each behind a norm and added to the stream."""
-
-  def __init__(self, config: T5Config, rngs: nnx.Rngs):
-    norm = (config.emb_dim, config.jax_dtype, rngs)
-    self.dropout_rate = config.dropout_rate
-    self.pre_attention_layer_norm = layers.LayerNorm(*norm)
-    self.attention = attention.Attention(config, rngs)
-    self.pre_mlp_layer_norm = layers.LayerNorm(*norm)
-    self.mlp = layers.MlpBlock(config, rngs)
-
-  def __call__(self, x, bias, mask, dropout_key):
-    """Maps (b, s, d) to (b, s, d); bias (h, s, s), mask (b, 1, s, s)."""
-    keys = _split(dropout_key, 4)
-    h = self.pre_attention_layer_norm(x)
-    h = self.attention(h, h, bias, mask, keys[0])
-    x = x + layers.dropout(h, self.dropout_rate, keys[1], broadcast_axis=-2)
-    h = self.mlp(self.pre_mlp_layer_norm(x), keys[2])
-    x = x + layers.dropout(h, self.dropout_rate, keys[3], broadcast_axis=-2)
-    return partitioning.constrain(x, "batch", "length", "embed")
-
-
-class DecoderLayer(nnx.Module):
-  """Causal self-attention, cross-attention and MLP."""
-
-  def __init__(self, config: T5Config, rngs: nnx.Rngs):
-    norm = (config.emb_dim, config.jax_dtype, rngs)
-    self.dropout_rate = config.dropout_rate
-    self.pre_self_attention_layer_norm = layers.LayerNorm(*norm)
-    self.self_attention = attention.Attention(config, rngs)
-    self.pre_cross_attention_layer_norm = layers.LayerNorm(*norm)
-    self.encoder_decoder_attention = attention.Attention(config, rngs)
-    self.pre_mlp_layer_norm = layers.LayerNorm(*norm)
-    self.mlp = layers.MlpBlock(config, rngs)
-
-  def __call__(self, x, encoded, bias, self_mask, cross_mask, dropout_key):
-    """Maps (b, t, d) to (b, t, d); `encoded` is (b, s, d)."""
-    keys = _split(dropout_key, 6)
-    h = self.pre_self_attention_layer_norm(x)
-    h = self.self_attention(h, h, bias, self_mask, keys[0])
-    x = x + layers.dropout(h, self.dropout_rate, keys[1], broadcast_axis=-2)
-    h = self.pre_cross_attention_layer_norm(x)
-    h = self.encoder_decoder_attention(h, encoded, None, cross_mask, keys[2])
-    x = x + layers.dropout(h, self.dropout_rate, keys[3], broadcast_axis=-2)
-    h = self.mlp(self.pre_mlp_layer_norm(x), keys[4])
-    x = x + layers.dropout(h, self.dropout_rate, keys[5], broadcast_axis=-2)
-    return partitioning.constrain(x, "batch", "length", "embed")
-
-  def step(self, x, cache, cross_key_value, position, bias, cross_mask):
-    """Decodes one position against the cache.
-
-    Args:
-      x: (b, d), the stream at `position`.
-      cache: keys and values of the positions so far, each (b, h, t, k).
-      cross_key_value: projections of the encoder's output, each (b, h, s, k).
-      position: int32 scalar.
-      bias: (h, t).
-      cross_mask: (b, 1, s).
-
-    Returns:
-      (b, d) and the cache with `position` filled in.
-    """
-    h = self.pre_self_attention_layer_norm(x)
-    new = self.self_attention.project_key_value(h[:, None])  # (b, 1, h, k)
-    cache = tuple(
-      jax.lax.dynamic_update_slice_in_dim(old, n.swapaxes(1, 2), position, axis=2)
-      for old, n in zip(cache, new, strict=True)
-    )
-    so_far = jnp.arange(cache[0].shape[2]) <= position
-    x = x + self.self_attention.attend_once(h, *cache, bias, so_far)
-    h = self.pre_cross_attention_layer_norm(x)
-    x = x + self.encoder_decoder_attention.attend_once(
-      h, *cross_key_value, None, cross_mask
-    )
-    return x + self.mlp(self.pre_mlp_layer_norm(x)[:, None], None)[:, 0], cache
 
 
 class Encoder(nnx.Module):
@@ -172,12 +108,14 @@ class Encoder(nnx.Module):
   def __init__(self, config: T5Config, rngs: nnx.Rngs):
     self.config = config
     self.relpos_bias = layers.RelativePositionBias(config, True, rngs)
-    self.layers = _stack(EncoderLayer, config, config.num_encoder_layers, rngs)
+    self.layers = stacks.stack(
+      stacks.EncoderLayer, config, config.num_encoder_layers, rngs
+    )
     self.encoder_norm = layers.LayerNorm(config.emb_dim, config.jax_dtype, rngs)
 
   def __call__(self, x, segment_ids, dropout_key):
     """Maps embedded tokens (b, s, d) to (b, s, d)."""
-    keys = _split(dropout_key, 3)
+    keys = stacks.split_key(dropout_key, 3)
     positions = jnp.arange(x.shape[1])
     bias = self.relpos_bias(positions, positions)
     mask = attention.segment_mask(segment_ids, segment_ids)
@@ -186,7 +124,7 @@ class Encoder(nnx.Module):
     def body(layer, x, key):
       return layer(x, bias, mask, key)
 
-    x = _scan_layers(body, self.config, self.layers, x, keys[1])
+    x = stacks.scan(body, self.config, self.layers, x, keys[1])
     return layers.dropout(self.encoder_norm(x), self.config.dropout_rate, keys[2])
 
 
@@ -196,7 +134,9 @@ class Decoder(nnx.Module):
   def __init__(self, config: T5Config, rngs: nnx.Rngs):
     self.config = config
     self.relpos_bias = layers.RelativePositionBias(config, False, rngs)
-    self.layers = _stack(DecoderLayer, config, config.num_decoder_layers, rngs)
+    self.layers = stacks.stack(
+      stacks.DecoderLayer, config, config.num_decoder_layers, rngs
+    )
     self.decoder_norm = layers.LayerNorm(config.emb_dim, config.jax_dtype, rngs)
     if not config.logits_via_embedding:
       self.logits_dense = layers.Dense(
@@ -209,7 +149,7 @@ class Decoder(nnx.Module):
 
   def __call__(self, x, encoded, segment_ids, encoder_segment_ids, dropout_key):
     """Maps embedded tokens (b, t, d) to (b, t, d), teacher forced."""
-    keys = _split(dropout_key, 3)
+    keys = stacks.split_key(dropout_key, 3)
     positions = jnp.arange(x.shape[1])
     bias = self.relpos_bias(positions, positions)
     self_mask = attention.segment_mask(segment_ids, segment_ids, causal=True)
@@ -219,11 +159,11 @@ class Decoder(nnx.Module):
     def body(layer, x, key):
       return layer(x, encoded, bias, self_mask, cross_mask, key)
 
-    x = _scan_layers(body, self.config, self.layers, x, keys[1])
+    x = stacks.scan(body, self.config, self.layers, x, keys[1])
     x = self.decoder_norm(x)
     return layers.dropout(x, self.config.dropout_rate, keys[2], broadcast_axis=-2)
 
-  def layer_list(self) -> list[DecoderLayer]:
+  def layer_list(self) -> list[stacks.DecoderLayer]:
     """Returns the layers one by one, as cached decoding wants them."""
     graphdef, params = nnx.split(self.layers)
     count = self.config.num_decoder_layers
@@ -267,7 +207,7 @@ class T5(nnx.Module):
       decoder_segment_ids: int32 (b, t).
       dropout_key: PRNG key for training, None for evaluation.
     """
-    encoder_key, decoder_key = _split(dropout_key, 2)
+    encoder_key, decoder_key = stacks.split_key(dropout_key, 2)
     encoded = self.encode(encoder_input_tokens, encoder_segment_ids, encoder_key)
     x = self.token_embedder(decoder_input_tokens)
     x = self.decoder(x, encoded, decoder_segment_ids, encoder_segment_ids, decoder_key)
@@ -279,15 +219,19 @@ class T5(nnx.Module):
 
   def logits(self, x: jax.Array) -> jax.Array:
     """Maps the decoder's output (b, t, d) to float32 logits (b, t, v)."""
+    if self.config.scales_decoder_outputs:
+      x = x * self.config.emb_dim**-0.5
     if self.config.logits_via_embedding:
-      logits = self.token_embedder.attend(x * self.config.emb_dim**-0.5)
+      logits = self.token_embedder.attend(x)
     else:
       logits = self.decoder.logits_dense(x)
     return partitioning.constrain(
       logits.astype(jnp.float32), "batch", "length", "vocab"
     )
 
-  def start_decoding(self, encoder_input_tokens, encoder_segment_ids, max_length):
+  def start_decoding(
+    self, encoder_input_tokens, encoder_segment_ids, max_length, beams=1
+  ):
     """Encodes, and returns the function that decodes one position.
 
     What does not change from one position to the next is computed here, once: the
@@ -297,11 +241,13 @@ class T5(nnx.Module):
       encoder_input_tokens: int32 (b, s).
       encoder_segment_ids: int32 (b, s), 1 at tokens and 0 at padding.
       max_length: t, the number of positions.
+      beams: n, sequences decoded for each row. They share the row's encoding
+        and follow each other in the batch: row 0's n, row 1's n, ...
 
     Returns:
-      `step(tokens, position, cache)`, which maps int32 tokens (b,) to float32
-      logits (b, v) of the next token and the new cache, and the empty cache: for
-      each layer keys and values, each (b, h, t, k).
+      `step(tokens, position, cache)`, which maps int32 tokens (b*n,) to float32
+      logits (b*n, v) of the next token and the new cache, and the empty cache: for
+      each layer keys and values, each (b*n, h, t, k).
     """
     config = self.config
     encoded = self.encode(encoder_input_tokens, encoder_segment_ids)
@@ -309,11 +255,12 @@ class T5(nnx.Module):
     cross = []
     for layer in layer_list:
       key_value = layer.encoder_decoder_attention.project_key_value(encoded)
-      cross.append(tuple(x.swapaxes(1, 2) for x in key_value))  # (b, h, s, k)
-    cross_mask = (encoder_segment_ids > 0)[:, None, :]
+      key_value = (x.swapaxes(1, 2) for x in key_value)  # (b, h, s, k)
+      cross.append(tuple(jnp.repeat(x, beams, axis=0) for x in key_value))
+    cross_mask = jnp.repeat(encoder_segment_ids > 0, beams, axis=0)[:, None, :]
     positions = jnp.arange(max_length)
     bias = self.decoder.relpos_bias(positions, positions)  # (h, t, t)
-    shape = (encoded.shape[0], config.num_heads, max_length, config.head_dim)
+    shape = (len(encoded) * beams, config.num_heads, max_length, config.head_dim)
     empty = jnp.zeros(shape, config.jax_dtype)
 
     def step(tokens, position, cache):
@@ -348,32 +295,3 @@ def pad_vocab_size(config: T5Config, vocabulary_size: int) -> T5Config:
       f" {vocabulary_size} ids; set it to None to follow the vocabulary."
     )
   return config
-
-
-def _split(key: jax.Array | None, count: int):
-  return [None] * count if key is None else jax.random.split(key, count)
-
-
-def _stack(layer_class, config: T5Config, count: int, rngs: nnx.Rngs) -> nnx.Module:
-  """Returns `count` layers as one module with stacked parameters."""
-
-  @nnx.vmap(in_axes=0, out_axes=0)
-  def create(rngs):
-    return layer_class(config, rngs)
-
-  return create(rngs.fork(split=count))
-
-
-def _scan_layers(body, config: T5Config, stacked: nnx.Module, x, dropout_key):
-  """Applies `body(layer, x, key)` for each of the stacked layers in turn."""
-  graphdef, params = nnx.split(stacked)
-  count = jax.tree.leaves(params)[0].shape[0]
-  keys = None if dropout_key is None else jax.random.split(dropout_key, count)
-
-  def apply(x, layer_inputs):
-    layer_params, key = layer_inputs
-    return body(nnx.merge(graphdef, layer_params), x, key), None
-
-  if config.remat == "full":
-    apply = jax.checkpoint(apply, prevent_cse=config.unroll)
-  return jax.lax.scan(apply, x, (params, keys), unroll=config.unroll)[0]

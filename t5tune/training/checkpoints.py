@@ -8,11 +8,12 @@ import pathlib
 import sys
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
@@ -163,6 +164,33 @@ class Checkpoints:
     self._verify(step, sums, restored.meta)
     return restored.params
 
+  def param_reader(self, step: int) -> Callable[[tuple[str, ...]], np.ndarray]:
+    """Returns a function that reads single parameters of a checkpoint.
+
+    Args:
+      step: which one.
+
+    Returns:
+      path of a parameter in the nested dictionaries -> float32 array. It raises a
+      UserError where the parameter is damaged.
+    """
+    meta = self._read(step, meta=ocp.args.JsonRestore()).meta
+    folder = self._directory / str(step) / "params"
+    checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+
+    def read(path: tuple[str, ...]) -> np.ndarray:
+      item = functools.reduce(lambda inside, key: {key: inside}, path[::-1], 0)
+      places = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+      wanted = ocp.args.PyTreeRestore(item, places, partial_restore=True)
+      try:
+        found = checkpointer.restore(folder, args=wanted)
+      except Exception as e:  # a missing or damaged file surfaces in many kinds
+        raise self._unreadable(step, e) from e
+      self._verify(step, _checksums({"params": found}), meta)
+      return jax.tree.leaves(found)[0]
+
+    return read
+
   def wait(self) -> None:
     """Waits until everything saved is on disk."""
     self._guarded(self._manager.wait_until_finished)
@@ -176,7 +204,7 @@ class Checkpoints:
     try:
       action()
     except Exception as e:  # orbax and tensorstore raise many kinds
-      if not _is_disk_error(e):
+      if not is_disk_error(e):
         raise
       steps = self._manager.all_steps(read=True)  # what lies there now
       whole = ", ".join(map(str, sorted(steps))) or "none"
@@ -190,10 +218,14 @@ class Checkpoints:
     try:
       return self._manager.restore(step, args=ocp.args.Composite(**items))
     except Exception as e:  # a missing or damaged file surfaces in many kinds
-      reason = (str(e).splitlines() or [repr(e)])[0].rstrip(".")
+      error = self._unreadable(step, e)
     _drop_pending_reads()
+    raise error
+
+  def _unreadable(self, step: int, e: Exception) -> errors.UserError:
+    reason = (str(e).splitlines() or [repr(e)])[0].rstrip(".")
     others = [s for s in self.steps() if s != step]
-    raise errors.UserError(
+    return errors.UserError(
       f"checkpoint {self._directory / str(step)} cannot be read: {reason}."
       f" {_way_out(step, others)}"
     )
@@ -226,6 +258,37 @@ class Checkpoints:
           f"checkpoint {file.parents[1]} is damaged: its score, {file}, is not as"
           " saved. Remove that checkpoint's directory to go on without it."
         )
+
+
+def write_params(directory: pathlib.Path, step: int, params: dict[str, Any]) -> None:
+  """Writes a directory of checkpoints that holds one, without optimiser state.
+
+  Args:
+    directory: the directory to make.
+    step: updates that made the parameters.
+    params: nested dictionaries of float32 arrays.
+
+  Raises:
+    OSError, ValueError: the disk is full or cannot be written.
+  """
+  leaves = jax.tree_util.tree_leaves_with_path({"params": params})
+  sums = {jax.tree_util.keystr(p): int(_checksums(value)) for p, value in leaves}
+  handlers = {
+    # A file for every array: in one database they would all be held until the end.
+    "params": ocp.StandardCheckpointHandler(use_ocdbt=False),
+    "meta": ocp.JsonCheckpointHandler(),
+  }
+  options = ocp.CheckpointManagerOptions(create=True, enable_async_checkpointing=False)
+  with ocp.CheckpointManager(
+    directory.absolute(), options=options, item_handlers=handlers
+  ) as manager:
+    manager.save(
+      step,
+      args=ocp.args.Composite(
+        params=ocp.args.StandardSave(params),
+        meta=ocp.args.JsonSave(_sealed({"checksums": sums})),
+      ),
+    )
 
 
 def _drop_pending_reads() -> None:
@@ -261,7 +324,8 @@ def _way_out(step: int, others: list[int]) -> str:
   return f"Remove that directory to go on from step {max(s for s in others)}."
 
 
-def _is_disk_error(e: BaseException) -> bool:
+def is_disk_error(e: BaseException) -> bool:
+  """Whether an exception, of whatever kind, tells of a disk that cannot be written."""
   text = str(e)
   signs = ("No space left", "quota", "File too large", "Input/output error")
   signs += ("Permission denied", "Read-only file system")

@@ -25,6 +25,8 @@ class OptimizerConfig:
       and biases (rank below two) are left alone.
     clip_norm: global norm to clip gradients to; None for no clipping.
     parameter_scale: Adafactor's multiplication by the parameter's scale.
+    min_dim_size_to_factor: Adafactor keeps a whole second moment where the second
+      largest dimension is smaller.
     decay_rate: Adafactor's second-moment decay is `1 - (t + 1)**-decay_rate`.
     beta1: AdamW's first-moment decay.
     beta2: AdamW's second-moment decay.
@@ -38,6 +40,7 @@ class OptimizerConfig:
   weight_decay: float = 0.0
   clip_norm: float | None = None
   parameter_scale: bool = True
+  min_dim_size_to_factor: int = 128
   decay_rate: float = 0.8
   beta1: float = 0.9
   beta2: float = 0.999
@@ -96,7 +99,10 @@ def make_optimizer(
 def _adafactor_per_layer(config: OptimizerConfig) -> optax.GradientTransformation:
   """Adafactor (Shazeer & Stern 2018) without its learning rate, layer by layer."""
   parts = [
-    optax.scale_by_factored_rms(decay_rate=config.decay_rate),
+    optax.scale_by_factored_rms(
+      decay_rate=config.decay_rate,
+      min_dim_size_to_factor=config.min_dim_size_to_factor,
+    ),
     optax.clip_by_block_rms(1.0),
   ]
   if config.parameter_scale:

@@ -1,6 +1,7 @@
 """What a run says while it runs: progress, metrics.jsonl and TensorBoard events."""
 
 import contextlib
+import functools
 import json
 import math
 import pathlib
@@ -27,8 +28,7 @@ class RunLog:
       directory: the work directory.
       step: the step the run starts from.
     """
-    import tensorboardX  # no tensorflow behind it; imported late all the same
-
+    self._directory, self._step = directory, step
     self._path = directory / "metrics.jsonl"
     kept = []
     if step and self._path.is_file():
@@ -36,8 +36,15 @@ class RunLog:
     text = "".join(json.dumps(line) + "\n" for line in kept)
     workdir.write_atomically(self._path, text)
     self._file = open(self._path, "a", encoding="utf-8")
-    self._events = tensorboardX.SummaryWriter(
-      str(directory / "tensorboard"), purge_step=step + 1 if step else 0
+
+  @functools.cached_property
+  def _events(self):
+    """TensorBoard's writer; a start that logs nothing leaves no file."""
+    import tensorboardX  # no tensorflow behind it; imported late all the same
+
+    return tensorboardX.SummaryWriter(
+      str(self._directory / "tensorboard"),
+      purge_step=self._step + 1 if self._step else 0,
     )
 
   def write(
@@ -70,7 +77,8 @@ class RunLog:
   def close(self) -> None:
     """Closes the files."""
     self._file.close()
-    self._events.close()
+    if "_events" in vars(self):
+      self._events.close()
 
 
 def _whole_lines(path: pathlib.Path) -> list[dict]:

@@ -121,19 +121,28 @@ def placed_abstract_state(
 
 
 def create(
-  model: Model, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int
+  model: Model,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+  seed: int,
+  params: dict[str, Any] | None = None,
 ) -> TrainState:
-  """Returns a fresh train state, initialised in place on the mesh.
+  """Returns a fresh train state, made in place on the mesh.
 
   Args:
     model: the model.
     optimizer: its optimiser.
     mesh: the mesh; no array is ever whole on one device unless it is replicated.
     seed: seed of the parameters' initialisation.
+    params: the initial parameters, laid out on the mesh; None for random ones.
   """
   shardings = state_shardings(model, optimizer, mesh)
-  init = jax.jit(lambda key: _create(model, optimizer, key), out_shardings=shardings)
-  return init(jax.random.key(seed))
+  if params is None:
+    init = jax.jit(lambda key: _create(model, optimizer, key), out_shardings=shardings)
+    return init(jax.random.key(seed))
+  init = jax.jit(optimizer.init, out_shardings=shardings.opt_state)
+  step = jax.device_put(jnp.zeros((), jnp.int32), shardings.step)
+  return TrainState(step, params, init(params))
 
 
 def _create(model, optimizer, key):

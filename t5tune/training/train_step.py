@@ -15,7 +15,12 @@ Batch = dict[str, Any]
 
 
 def batch_loss(
-  model: Model, params, batch: Batch, dropout_key: jax.Array | None, z_loss: float
+  model: Model,
+  params,
+  batch: Batch,
+  dropout_key: jax.Array | None,
+  z_loss: float = 0.0,
+  label_smoothing: float = 0.0,
 ) -> losses.LossSums:
   """Runs the model on a batch and sums its loss.
 
@@ -27,6 +32,7 @@ def batch_loss(
       (b, t) and float32 `decoder_loss_weights` (b, t).
     dropout_key: PRNG key for training, None for evaluation.
     z_loss: coefficient of the z-loss.
+    label_smoothing: share of the target distribution spread over all tokens.
   """
   batch = {k: partitioning.constrain(x, "batch", "length") for k, x in batch.items()}
   logits = model.merge(params)(
@@ -37,7 +43,7 @@ def batch_loss(
     dropout_key,
   )
   targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-  return losses.loss_sums(logits, targets, weights, z_loss)
+  return losses.loss_sums(logits, targets, weights, z_loss, label_smoothing)
 
 
 def make_train_step(
@@ -45,6 +51,7 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   z_loss: float = 0.0,
   microbatches: int = 1,
+  label_smoothing: float = 0.0,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict]]:
   """Returns `train_step(state, batch, dropout_key) -> (state, metrics)`.
 
@@ -57,12 +64,13 @@ def make_train_step(
     optimizer: its optimiser.
     z_loss: coefficient of the z-loss.
     microbatches: parts a batch is cut into, one after the other, to save memory.
+    label_smoothing: share of the target distribution spread over all tokens.
   """
 
   def gradients(params, batch, key, tokens):
     def loss(params):
-      sums = batch_loss(model, params, batch, key, z_loss)
-      return (sums.nll + sums.z_loss) / tokens, sums
+      sums = batch_loss(model, params, batch, key, z_loss, label_smoothing)
+      return sums.objective / tokens, sums
 
     return jax.grad(loss, has_aux=True)(params)
 

@@ -10,6 +10,7 @@ scores/         <purpose>-<step>.json, an evaluation
 predictions/    <task>-<purpose>-<step>.jsonl, its rows
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -85,7 +86,7 @@ def check(workdir: pathlib.Path, identity: Mapping[str, Any], train_steps: int) 
         " matched with this configuration. Name a new --workdir."
       )
     return
-  _compare(workdir, _read_identity(file), json.loads(json.dumps(identity)))
+  _compare(workdir, read_identity(file), json.loads(json.dumps(identity)))
   steps = [int(p.name) for p in workdir.glob("checkpoints/*") if p.name.isdigit()]
   if max(steps, default=0) > train_steps:
     raise errors.UserError(
@@ -111,12 +112,17 @@ def check_model(workdir: pathlib.Path, identity: Mapping[str, Any]) -> None:
       f"--workdir={workdir} holds no run (no run.json): name the directory of a"
       " training run."
     )
-  before, now = _read_identity(file), json.loads(json.dumps(identity))
+  before, now = read_identity(file), json.loads(json.dumps(identity))
   keys = ("model", "VOCABULARY")
   _compare(workdir, {k: before.get(k) for k in keys}, {k: now[k] for k in keys})
 
 
-def _read_identity(file: pathlib.Path) -> dict[str, Any]:
+def read_identity(file: pathlib.Path) -> dict[str, Any]:
+  """Returns the content of a run.json.
+
+  Raises:
+    UserError: it is damaged.
+  """
   try:
     return dict(json.loads(file.read_text(encoding="utf-8")))
   except (ValueError, TypeError) as e:
@@ -165,6 +171,14 @@ def _bindings(text: str) -> dict[str, str]:
   lines = (line.partition("  #")[0] for line in text.splitlines())
   pairs = (line.partition(" = ") for line in lines if " = " in line)
   return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def model_identity(config: Any) -> dict[str, Any]:
+  """Returns what of an architecture (`T5Config`) shapes or trains its parameters."""
+  model = dataclasses.asdict(config)
+  for how in ("dtype", "layer_loop", "remat"):  # change how, not what is computed
+    del model[how]
+  return model
 
 
 def vocabulary(workdir: pathlib.Path) -> pathlib.Path:

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import sentencepiece
 from tiny_data import train_vocabulary
 
 from t5tune.data import vocabularies
@@ -22,7 +23,25 @@ TEXTS = [
   "<extra_id_0> keeps <extra_id_99> and <extra_id_100>",
   "日本語のテキスト",
   "</s> <pad> <unk>",
+  "glued<extra_id_0>on both<extra_id_12>, sides",
+  "<extra_id_0><extra_id_1>  <extra_id_2> ",
+  "\U0001f9ff unknown, then  <extra_id_5>\n\nnext",
 ]
+
+
+def slowly(vocabulary, text: str) -> list[int]:
+  """Encodes as Hugging Face's slow T5 tokenizer: text between sentinels by itself."""
+  processor = sentencepiece.SentencePieceProcessor(model_file=str(vocabulary))
+  last = processor.get_piece_size() + vocabularies.EXTRA_IDS - 1
+  ids = []
+  for i, part in enumerate(re.split(r"<extra_id_(\d\d?)>", text)):
+    ids += [last - int(part)] if i % 2 else processor.encode(part.strip())
+  return ids
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_ids_are_sentencepieces_own_and_sentinels(vocabulary, text):
+  assert vocabularies.Tokenizer(vocabulary).encode(text) == slowly(vocabulary, text)
 
 
 @pytest.mark.parametrize("text", TEXTS)

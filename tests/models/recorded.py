@@ -1,10 +1,9 @@
 """Checkpoints recorded by the peers, as trees of our parameters and back.
 
 T5X names a parameter `encoder/layers_1/mlp/wo/kernel`; ours is row 1 of
-`encoder/layers/mlp/wo/kernel`. Hugging Face's names follow from T5X's.
+`encoder/layers/mlp/wo/kernel`.
 """
 
-import json
 import pathlib
 import re
 
@@ -66,51 +65,3 @@ def unstack(nested) -> dict[str, np.ndarray]:
     for i, layer in enumerate(np.asarray(value)):
       flat[name.replace("/layers/", f"/layers_{i}/")] = layer
   return flat
-
-
-def hf_name(name: str) -> tuple[str, bool]:
-  """Returns Hugging Face's name of a T5X parameter, and whether to transpose it."""
-  whole = {
-    "token_embedder/embedding": ("shared.weight", False),
-    "decoder/logits_dense/kernel": ("lm_head.weight", True),
-  }
-  if name in whole:
-    return whole[name]
-  where, *rest = name.split("/")
-  if rest[0] == "relpos_bias":
-    block = f"{where}.block.0.layer.0.SelfAttention"
-    return f"{block}.relative_attention_bias.weight", True
-  if rest[0] == f"{where}_norm":
-    return f"{where}.final_layer_norm.weight", False
-  i, part = rest[0].removeprefix("layers_"), rest[1]
-  mlp = {"encoder": 1, "decoder": 2}[where]
-  number, module = {
-    "pre_attention_layer_norm": (0, "layer_norm"),
-    "pre_self_attention_layer_norm": (0, "layer_norm"),
-    "pre_cross_attention_layer_norm": (1, "layer_norm"),
-    "pre_mlp_layer_norm": (mlp, "layer_norm"),
-    "attention": (0, "SelfAttention"),
-    "self_attention": (0, "SelfAttention"),
-    "encoder_decoder_attention": (1, "EncDecAttention"),
-    "mlp": (mlp, "DenseReluDense"),
-  }[part]
-  block = f"{where}.block.{i}.layer.{number}.{module}"
-  if rest[2] == "scale":
-    return f"{block}.weight", False
-  kernel = rest[2] if part == "mlp" else rest[2][0]  # query -> q, out -> o
-  return f"{block}.{kernel}.weight", True
-
-
-def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """Reads a file of float32 tensors: header length, JSON header, raw data."""
-  data = path.read_bytes()
-  start = 8 + int.from_bytes(data[:8], "little")
-  tensors = {}
-  for name, entry in json.loads(data[8:start]).items():
-    if name == "__metadata__":
-      continue
-    assert entry["dtype"] == "F32"
-    begin, end = entry["data_offsets"]
-    flat = np.frombuffer(data[start + begin : start + end], "<f4")
-    tensors[name] = flat.reshape(entry["shape"])
-  return tensors

@@ -68,3 +68,17 @@ def test_gradient_is_softmax_minus_target(batch):
   softmax /= softmax.sum(-1, keepdims=True)
   expected = (softmax - np.eye(V)[targets]) * weights[..., None]
   np.testing.assert_allclose(jax.grad(loss)(logits), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.1, 0.5])
+def test_label_smoothing_by_hand(batch, label_smoothing):
+  logits, targets, weights = (np.asarray(x) for x in batch)
+  log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+  target = np.full(logits.shape, label_smoothing / logits.shape[-1])
+  chosen = np.arange(logits.shape[-1]) == targets[..., None]
+  target[chosen] += 1 - label_smoothing
+  wanted = (-(target * log_p).sum(axis=-1) * weights).sum()
+  sums = losses.loss_sums(*batch, 0.0, label_smoothing)
+  assert float(sums.objective) == pytest.approx(wanted, rel=1e-5)
+  plain = losses.loss_sums(*batch)
+  assert float(sums.nll) == float(plain.nll) == float(plain.objective)

@@ -1,0 +1,1 @@
+"""Weights from elsewhere and for elsewhere: Hugging Face, T5X and our own."""

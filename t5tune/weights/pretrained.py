@@ -1,0 +1,187 @@
+"""Where a run's initial weights and vocabulary come from (`INIT`)."""
+
+import dataclasses
+import pathlib
+import re
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from t5tune import errors
+from t5tune.models import t5
+from t5tune.training.train_state import Model
+from t5tune.weights import huggingface, t5x, weights, workdirs
+
+SCRATCH = "scratch"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def open_weights(init: str, label: str = "INIT") -> weights.Weights | None:
+  """Opens the initial weights of a run; tensors are read when asked for.
+
+  Args:
+    init: 'scratch', a Hugging Face id or directory, a T5X checkpoint (a directory or
+      gs:// path) or a work directory of t5tune.
+    label: what the user set, for messages.
+
+  Returns:
+    The weights, or None for 'scratch'.
+
+  Raises:
+    UserError: they cannot be found or fetched, are damaged or no T5's.
+  """
+  if init == SCRATCH:
+    return None
+  if "://" in init:
+    return t5x.open_checkpoint(init)
+  path = _directory(init, label, with_weights=True)
+  if workdirs.is_workdir(path):
+    return workdirs.open_workdir(path)
+  if huggingface.is_directory(path):
+    return huggingface.open_directory(path)
+  if t5x.is_checkpoint(str(path)):
+    return t5x.open_checkpoint(str(path))
+  raise errors.UserError(
+    f"{path} holds no weights that are known here: no config.json (Hugging Face), no"
+    " checkpoint_<step> or its content (T5X), no run.json (t5tune). It holds"
+    f" {', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}."
+  )
+
+
+def vocabulary_path(init: str) -> pathlib.Path:
+  """Returns the vocabulary that lies beside the initial weights.
+
+  Args:
+    init: as for `open_weights`; of a Hugging Face id no weights are fetched.
+
+  Raises:
+    UserError: there is none.
+  """
+  beside = ""
+  if init != SCRATCH and "://" not in init:
+    path = _directory(init, "INIT", with_weights=False)
+    path = workdirs.root(path) if workdirs.is_workdir(path) else path
+    if (path / "spiece.model").is_file():
+      return (path / "spiece.model").absolute()
+    if (path / "tokenizer.json").is_file():
+      beside = (
+        " Its tokenizer.json cannot be used: fetch spiece.model from the same place"
+        " (every T5 on Hugging Face has one) and put it beside."
+      )
+  raise errors.UserError(
+    f"VOCABULARY is not set, and INIT = {init!r} has no spiece.model beside its"
+    f" weights.{beside} Or name a SentencePiece model: --gin.VOCABULARY=FILE.model, or"
+    " --gin.VOCABULARY=mini.model for the small one that ships with t5tune."
+  )
+
+
+def _directory(init: str, label: str, with_weights: bool) -> pathlib.Path:
+  """Returns the local directory that is meant, fetched if need be."""
+  path = pathlib.Path(init).expanduser()
+  if path.is_dir():
+    return path
+  if path.exists():
+    raise errors.UserError(
+      f"{label} = {init!r} is a file; name the directory that holds the checkpoint."
+    )
+  if not _HUB_ID.fullmatch(init):
+    raise errors.UserError(
+      f"{label} = {init!r}: there is no such directory. Name one with weights, a Hugging"
+      " Face id such as google/flan-t5-base, or 'scratch' for random weights."
+    )
+  return huggingface.download(init, with_weights)
+
+
+def architecture(
+  source: weights.Weights, config: t5.T5Config
+) -> tuple[t5.T5Config, list[str]]:
+  """Returns the architecture of a run that starts from weights.
+
+  What a config.json or run.json describes counts; what could only be told from
+  shapes is checked against the run's own. Dropout, dtype and how layers are run are
+  always the run's.
+
+  Args:
+    source: the weights.
+    config: the architecture that gin gives.
+
+  Returns:
+    The architecture, and where it is not gin's, lines that say so.
+
+  Raises:
+    UserError: gin's is not the checkpoint's; names a parameter and both shapes.
+  """
+  if source.described:
+    made = run_as(source.config, config)
+    given = dataclasses.replace(config, vocab_size=config.vocab_size or made.vocab_size)
+    return made, _differences(made, given)
+  rows = source.config.vocab_size if config.vocab_size is None else config.vocab_size
+  made = dataclasses.replace(config, vocab_size=rows)
+  weights.check_shapes(source.origin, source.shapes, made)
+  return made, []
+
+
+def begin(
+  init: str, config: t5.T5Config, directory: pathlib.Path
+) -> tuple[weights.Weights | None, t5.T5Config, list[str]]:
+  """Returns what a run starts from: a work directory's own, else what INIT names.
+
+  Args:
+    init: see `open_weights`; it need not be at hand once there is a checkpoint.
+    config: the architecture that gin gives.
+    directory: the work directory.
+
+  Returns:
+    The weights to read (None: the directory's checkpoint, or random ones), the
+    architecture, and where it is not gin's, lines that say so.
+
+  Raises:
+    UserError: see `open_weights` and `architecture`.
+  """
+  if init == SCRATCH:
+    return None, config, []
+  if any((directory / "checkpoints").glob("[0-9]*")) and workdirs.is_workdir(directory):
+    return None, run_as(workdirs.architecture(directory), config), []
+  source = open_weights(init)
+  return source, *architecture(source, config)
+
+
+def run_as(config: t5.T5Config, given: t5.T5Config) -> t5.T5Config:
+  """Returns an architecture with another's dropout, dtype and ways to be run."""
+  how = {name: getattr(given, name) for name in t5.NOT_OF_A_CHECKPOINT}
+  return dataclasses.replace(config, **how)
+
+
+def _differences(config: t5.T5Config, given: t5.T5Config) -> list[str]:
+  values, others = dataclasses.asdict(config), dataclasses.asdict(given)
+  return [
+    f"{name} = {value} (gin: {others[name]})"
+    for name, value in values.items()
+    if value != others[name]
+  ]
+
+
+def params(source: weights.Weights, model: Model, mesh: Mesh) -> dict[str, Any]:
+  """Reads weights onto a mesh, one stack of layers at a time.
+
+  Args:
+    source: the weights.
+    model: the model they are for.
+    mesh: the mesh.
+
+  Returns:
+    float32 parameters, nested as the model's.
+
+  Raises:
+    UserError: a tensor cannot be read, or holds NaN.
+  """
+  places = jax.tree_util.tree_leaves_with_path(model.abstract_params(mesh))
+  shardings = {"/".join(p.key for p in path): x.sharding for path, x in places}
+
+  def put(name, value):
+    return jax.make_array_from_callback(
+      value.shape, shardings[name], lambda index: value[index]
+    )
+
+  return source.nested(put)

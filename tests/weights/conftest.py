@@ -1,0 +1,3 @@
+"""Fixtures of the tests of weights."""
+
+from tiny_data import vocabulary  # noqa: F401
