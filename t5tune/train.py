@@ -145,6 +145,8 @@ def train(run, configuration, flags) -> int:
     },
   )
   mixture_table.print_mixture(console, mixture.name, data, train_steps)
+  shown = mixture_table.to_json(mixture.name, data, train_steps)
+  workdir.write_atomically(directory / "mixture.json", shown)
   devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
   size = f"{model.num_params():,} parameters, {run.model.dtype}"
   _print_lines(console, [f"{size}, {devices}, mesh {dict(mesh.shape)}"])

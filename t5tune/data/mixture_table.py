@@ -1,9 +1,20 @@
 """The mixture as a table: what a run will see of each task."""
 
+import dataclasses
+import json
+
 from rich.console import Console
 from rich.table import Table
 
 from t5tune.data import feed
+
+
+def to_json(mixture: str, data: feed.Feed, train_steps: int) -> str:
+  """Returns what `print_mixture` shows, as JSON; see `print_mixture`."""
+  summary = data.summary(train_steps)
+  tasks = [dataclasses.asdict(task) for task in summary.tasks]
+  values = {"mixture": mixture, "train_steps": train_steps, "tasks": tasks}
+  return json.dumps(values, indent=1) + "\n"
 
 
 def print_mixture(

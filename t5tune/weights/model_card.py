@@ -63,7 +63,7 @@ def write(
     **check,
   )
   if workdir is not None:
-    text += _scores(workdir, source.step) + _training(workdir)
+    text += _scores(workdir, source.step) + _data(workdir) + _training(workdir)
   (folder / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -105,12 +105,24 @@ def _scores(workdir: pathlib.Path, step: int) -> str:
   )
 
 
+def _data(workdir: pathlib.Path) -> str:
+  file = workdir / "mixture.json"
+  if not file.is_file():
+    return ""
+  saved = json.loads(file.read_text(encoding="utf-8"))
+  lines = ["| task | training examples | rate | epochs |", "|---|---|---|---|"]
+  for task in saved["tasks"]:
+    name, examples = task["name"], f"{task['examples']:,}"
+    lines.append(
+      f"| {name} | {examples} | {task['share']:.1%} | {task['epochs']:.2f} |"
+    )
+  head = f"\n## Data\n\nMixture `{saved['mixture']}` in {saved['train_steps']:,} steps:"
+  return head + "\n\n" + "\n".join(lines) + "\n"
+
+
 def _training(workdir: pathlib.Path) -> str:
   config = workdir / "config.gin"
   if not config.is_file():
     return ""
   text = config.read_text(encoding="utf-8").rstrip()
-  return (
-    "\n## Training\n\nThe complete configuration, which names data, mixture and rates:"
-    f"\n\n```gin\n{text}\n```\n"
-  )
+  return f"\n## Training\n\nThe complete configuration:\n\n```gin\n{text}\n```\n"

@@ -112,6 +112,7 @@ def test_the_card_of_a_run(finished, tmp_path):
       assert f"| {value:.2f} |" in card
   assert (finished / "config.gin").read_text().strip() in card
   assert "(step 6)" in card
+  assert "| tiny_sums | 300 | 25.0% | " in card
   first = sorted(int(p.name) for p in (finished / "checkpoints").glob("[0-9]*"))[0]
   run(finished / "checkpoints" / str(first), tmp_path / "early", "--to", "hf")
   assert "not scored" in (tmp_path / "early" / "README.md").read_text()
