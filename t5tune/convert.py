@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 from collections.abc import Sequence
 
 from t5tune import command_line, errors
@@ -49,16 +50,23 @@ def main(arguments: Sequence[str]) -> int:
     raise errors.UserError("--dtype=bfloat16: t5tune keeps parameters in float32.")
 
   os.environ.setdefault("JAX_PLATFORMS", "cpu")  # an accelerator is not needed
+  from t5tune.data import vocabularies
   from t5tune.weights import conversion, hf_export
 
-  conversion.convert(
-    flags.source,
-    pathlib.Path(flags.destination),
-    flags.to,
-    flags.dtype,
-    hf_export.parse_size(flags.max_shard_size),
-    flags.vocabulary,
-  )
+  # As Ctrl-C: what was written aside is removed.
+  before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    conversion.convert(
+      flags.source,
+      pathlib.Path(flags.destination),
+      flags.to,
+      flags.dtype,
+      hf_export.parse_size(flags.max_shard_size),
+      flags.vocabulary,
+      lambda path: vocabularies.Tokenizer(path).size,
+    )
+  finally:
+    signal.signal(signal.SIGTERM, before)
   return 0
 
 

@@ -163,6 +163,8 @@ def train(run, configuration, flags) -> int:
       _print_lines(console, [f"Continuing from step {int(state.step)}"])
     else:
       params = pretrained.params(source, model, mesh) if source else None
+      if params is None and run.init != pretrained.SCRATCH:  # never instead of weights
+        raise errors.UserError(f"{directory}/checkpoints has no whole checkpoint.")
       state = train_state.create(model, optimizer, mesh, run.seed, params)
     first_step = int(state.step)
 

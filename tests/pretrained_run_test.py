@@ -51,6 +51,22 @@ def test_it_starts_goes_on_and_is_scored(finished, exported, tmp_path, capsys):
   assert not (tmp_path / "new").exists()
 
 
+def test_a_first_save_that_was_cut_short_is_no_checkpoint(exported, tmp_path, capsys):
+  bindings = {"INIT": str(exported), "TRAIN_STEPS": 1, "run__Run__eval_before": False}
+  assert start(tmp_path / "whole", **bindings) == 0
+  shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+  saved = tmp_path / "cut" / "checkpoints" / "1"
+  saved.rename(saved.with_name("1.orbax-checkpoint-tmp"))
+  shutil.rmtree(tmp_path / "cut" / "scores")
+  assert start(tmp_path / "cut", **bindings) == 0
+  assert records(tmp_path / "cut") == records(tmp_path / "whole")
+  # And one that goes on says what of gin it does not take.
+  capsys.readouterr()
+  bindings |= {"TRAIN_STEPS": 2, "t5__T5Config__mlp_dim": 64}
+  assert start(tmp_path / "whole", **bindings) == 0
+  assert "mlp_dim = 32 (gin: 64)" in capsys.readouterr().out
+
+
 def test_beams_decode_the_evaluation(finished, exported, tmp_path):
   workdir = tmp_path / "beams"
   bindings = {"INIT": str(exported), "TRAIN_STEPS": 1, "NUM_BEAMS": 3}

@@ -28,7 +28,7 @@ SPACED_SENTINEL = r" <extra_id_\1> "
 
 # What a task carries until a run puts its own vocabulary in. Only a name here:
 # nothing is read, locally or remotely, before a task's dataset is built.
-T5_PUBLIC_VOCABULARY = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
+T5_PUBLIC_VOCABULARY = "gs://t5-data/vocabs/cc_all.32000/sentencepiece.model"
 
 
 def _shipped() -> dict[str, pathlib.Path]:

@@ -292,6 +292,7 @@ def pad_vocab_size(config: T5Config, vocabulary_size: int) -> T5Config:
   if config.vocab_size < vocabulary_size:
     raise errors.UserError(
       f"t5.T5Config.vocab_size = {config.vocab_size} is smaller than the vocabulary's"
-      f" {vocabulary_size} ids; set it to None to follow the vocabulary."
+      f" {vocabulary_size} ids. Where INIT names weights, set VOCABULARY to theirs; else"
+      " set it to None to follow the vocabulary."
     )
   return config

@@ -34,6 +34,7 @@ def convert(
   dtype: str,
   max_shard_size: int,
   vocabulary: str | None,
+  vocabulary_size: Callable[[pathlib.Path], int],
 ) -> None:
   """Converts a checkpoint; the result appears under its name only when complete.
 
@@ -44,17 +45,25 @@ def convert(
     dtype: dtype of the tensors written.
     max_shard_size: bytes of a file of weights ('hf').
     vocabulary: a SentencePiece model in place of the one beside the source, or None.
+    vocabulary_size: gives the ids of a SentencePiece model.
 
   Raises:
     UserError: the source cannot be read, the destination exists, or there is no space.
   """
-  if destination.exists():
+  if destination.exists() or destination.is_symlink():
     raise errors.UserError(f"{destination} is there already; name a new directory.")
   opened = pretrained.open_weights(source, "SRC")
   if opened is None:
     raise errors.UserError("'scratch' holds no weights; name a checkpoint.")
   if vocabulary is not None:
     opened = dataclasses.replace(opened, vocabulary=_vocabulary(vocabulary))
+  if opened.vocabulary is not None:
+    size, rows = vocabulary_size(opened.vocabulary), opened.config.vocab_size
+    if size > rows:
+      raise errors.UserError(
+        f"{opened.vocabulary} has {size} ids, {opened.origin} {rows} rows of embedding:"
+        " that is not its vocabulary. Name the right one with --vocabulary."
+      )
   if to == "t5x":
     t5x_native.check_writable(opened)
   console = Console()
@@ -70,15 +79,18 @@ def convert(
         workdirs.write(opened, folder, progress)
     if to == "hf":
       check = verification.compare(opened, folder, dtype)
-      path = pathlib.Path(source)
+      path = pathlib.Path(source).expanduser()
       run = workdirs.root(path) if workdirs.is_workdir(path) else None
       model_card.write(folder, destination.name, opened, check, run)
       console.print(
         f"read back: logits differ by at most {check['difference']:.3g} at a scale of"
         f" {check['scale']:.3g}",
         highlight=False,
+        markup=False,
       )
-  console.print(f"{opened.origin} -> {destination}", highlight=False, soft_wrap=True)
+  console.print(
+    f"{opened.origin} -> {destination}", highlight=False, markup=False, soft_wrap=True
+  )
   if opened.vocabulary is None:
     console.print(
       "There was no SentencePiece model beside the source, so none was written: see"

@@ -59,7 +59,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     )
   names = values.get("architectures") or ["T5ForConditionalGeneration"]
   with_decoder = ("T5ForConditionalGeneration", "T5WithLMHeadModel", "T5Model")
-  if not set(names) & set(with_decoder):
+  if not isinstance(names, list) or not any(n in with_decoder for n in names):
     raise errors.UserError(
       f"{path}: architectures is {names}, not an encoder-decoder such as"
       " ['T5ForConditionalGeneration']. Name the weights of a whole T5."
@@ -91,7 +91,7 @@ def architecture(
         f"{path}: {name} is {json.dumps(value)}, where a positive integer is needed."
       )
   projection = values.get("feed_forward_proj", "relu")
-  if projection not in _ACTIVATIONS:
+  if not isinstance(projection, str) or projection not in _ACTIVATIONS:
     raise errors.UserError(
       f"{path}: feed_forward_proj is {json.dumps(projection)}; T5's are"
       f" {', '.join(map(repr, _ACTIVATIONS))}."

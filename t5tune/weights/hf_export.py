@@ -43,6 +43,11 @@ def write(
   # an output layer of its own (a copy) both load it right.
   if source.config.logits_via_embedding and not source.config.scales_decoder_outputs:
     config["tie_word_embeddings"] = False
+  if source.config.scales_decoder_outputs and not source.config.logits_via_embedding:
+    raise errors.UserError(
+      f"{source.origin}: its output layer is its own and its logits are scaled, which"
+      " transformers 4 cannot load right. Convert it to t5tune's format."
+    )
   _write_json(folder / "config.json", config)
   _write_json(
     folder / "generation_config.json",
@@ -174,7 +179,7 @@ def parse_size(text: str) -> int:
   """
   units = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
   number, unit = text[:-2], text[-2:].upper()
-  if unit not in units or not number.isdigit() or int(number) < 1:
+  if unit not in units or not number.isdecimal() or int(number) < 1:
     raise errors.UserError(
       f"--max_shard_size={text}: write a number of KB, MB or GB, such as 2GB."
     )

@@ -141,17 +141,18 @@ def _shards(index: pathlib.Path) -> list[pathlib.Path]:
     files = sorted(
       set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     )
+    paths = [index.parent / file for file in files]
   except (OSError, ValueError, KeyError, AttributeError, TypeError) as e:
     raise errors.UserError(
       f"{index} is not an index of shards ({type(e).__name__}: {e}). Get it anew."
     ) from e
-  for file in files:
-    if not (index.parent / file).is_file():
+  for path in paths:
+    if not path.is_file():
       raise errors.UserError(
-        f"{index.parent / file} is missing, one of {len(files)} shards that"
+        f"{path} is missing, one of {len(files)} shards that"
         f" {index.name} names. Put it there."
       )
-  return [index.parent / file for file in files]
+  return paths
 
 
 def _open_tensors(path: pathlib.Path) -> dict[str, _Tensor]:
@@ -201,6 +202,8 @@ def _safetensors(file: pathlib.Path) -> dict[str, _Tensor]:
 def _open_safetensors(file: pathlib.Path) -> Any:
   try:
     return safetensors.safe_open(file, framework="np")
+  except PermissionError as e:
+    raise errors.UserError(f"{file} cannot be read: {e.strerror or e}.") from e
   except (safetensors.SafetensorError, OSError) as e:
     raise errors.UserError(
       f"{file} is not a whole safetensors file: {e}. Get it anew."

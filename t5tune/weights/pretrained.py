@@ -1,6 +1,7 @@
 """Where a run's initial weights and vocabulary come from (`INIT`)."""
 
 import dataclasses
+import os
 import pathlib
 import re
 from typing import Any
@@ -36,6 +37,8 @@ def open_weights(init: str, label: str = "INIT") -> weights.Weights | None:
   if "://" in init:
     return t5x.open_checkpoint(init)
   path = _directory(init, label, with_weights=True)
+  if not os.access(path, os.R_OK | os.X_OK):
+    raise errors.UserError(f"{path} cannot be read: permission denied.")
   if workdirs.is_workdir(path):
     return workdirs.open_workdir(path)
   if huggingface.is_directory(path):
@@ -114,8 +117,7 @@ def architecture(
   """
   if source.described:
     made = run_as(source.config, config)
-    given = dataclasses.replace(config, vocab_size=config.vocab_size or made.vocab_size)
-    return made, _differences(made, given)
+    return made, _differences(made, _with_rows(config, made))
   rows = source.config.vocab_size if config.vocab_size is None else config.vocab_size
   made = dataclasses.replace(config, vocab_size=rows)
   weights.check_shapes(source.origin, source.shapes, made)
@@ -141,8 +143,11 @@ def begin(
   """
   if init == SCRATCH:
     return None, config, []
-  if any((directory / "checkpoints").glob("[0-9]*")) and workdirs.is_workdir(directory):
-    return None, run_as(workdirs.architecture(directory), config), []
+  saved = (p.name for p in directory.glob("checkpoints/*"))
+  # A number alone: a first save that was cut short is no checkpoint.
+  if any(name.isdigit() for name in saved) and workdirs.is_workdir(directory):
+    recorded = run_as(workdirs.architecture(directory), config)
+    return None, recorded, _differences(recorded, _with_rows(config, recorded))
   source = open_weights(init)
   return source, *architecture(source, config)
 
@@ -151,6 +156,11 @@ def run_as(config: t5.T5Config, given: t5.T5Config) -> t5.T5Config:
   """Returns an architecture with another's dropout, dtype and ways to be run."""
   how = {name: getattr(given, name) for name in t5.NOT_OF_A_CHECKPOINT}
   return dataclasses.replace(config, **how)
+
+
+def _with_rows(config: t5.T5Config, other: t5.T5Config) -> t5.T5Config:
+  """Returns an architecture that takes the other's vocabulary size if it has none."""
+  return dataclasses.replace(config, vocab_size=config.vocab_size or other.vocab_size)
 
 
 def _differences(config: t5.T5Config, given: t5.T5Config) -> list[str]:

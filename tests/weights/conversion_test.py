@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import signal
 
 import ml_dtypes
 import numpy as np
@@ -11,6 +12,7 @@ import tiny_weights
 from tiny_weights import FLAN, T5_1_0, read_all, tensors, write_hf
 
 from t5tune import convert
+from t5tune.data import vocabularies
 from t5tune.errors import UserError
 from t5tune.weights import hf_export, pretrained
 
@@ -77,12 +79,12 @@ def data_size(file) -> int:
 
 def test_the_files_of_an_export(tmp_path, vocabulary):
   write_hf(tmp_path / "hf", tensors(FLAN))
-  more = ["--max_shard_size", "10KB", "--vocabulary", vocabulary]
+  more = ["--max_shard_size", "20KB", "--vocabulary", vocabulary]
   run(tmp_path / "hf", tmp_path / "out", "--to", "hf", *more)
   out = tmp_path / "out"
   shards = sorted(p.name for p in out.glob("model-*.safetensors"))
   assert len(shards) > 2 and shards[0] == f"model-00001-of-{len(shards):05}.safetensors"
-  assert all(data_size(out / s) <= 10_000 for s in shards)
+  assert all(data_size(out / s) <= 20_000 for s in shards)
   index = json.loads((out / "model.safetensors.index.json").read_text())
   assert set(index["weight_map"].values()) == set(shards)
   size = sum(v.nbytes for v in tensors(FLAN).values())
@@ -162,6 +164,35 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path, to):
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
   assert "cannot write" in said and "File too large" in said
+
+
+def test_a_vocabulary_that_is_not_the_weights(tmp_path):
+  write_hf(tmp_path / "good", tensors(FLAN))
+  (tmp_path / "notes.txt").write_text("no model")
+  flags = [tmp_path / "good", tmp_path / "out", "--to", "hf", "--vocabulary"]
+  said = refused(tmp_path, *flags, tmp_path / "notes.txt")
+  assert "is not a usable SentencePiece model" in said
+  mini = vocabularies.resolve("mini.model")
+  said = refused(tmp_path, *flags, mini)
+  assert "8100 ids" in said and "264 rows" in said
+
+
+def test_an_untied_scaled_model_is_not_exported(tmp_path):
+  # transformers 4 would not scale its logits.
+  write_hf(tmp_path / "hf", tensors(FLAN), tie_word_embeddings=True)
+  run(tmp_path / "hf", tmp_path / "own", "--to", "t5tune")
+  said = refused(tmp_path, tmp_path / "own", tmp_path / "out", "--to", "hf")
+  assert "transformers 4 cannot load right" in said
+
+
+def test_a_terminated_conversion_leaves_nothing(tmp_path, monkeypatch):
+  write_hf(tmp_path / "good", tensors(FLAN))
+  stop = lambda *_: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+  monkeypatch.setattr(hf_export, "write_tokenizer", stop)
+  monkeypatch.setattr(hf_export, "_shards", stop)
+  with pytest.raises(KeyboardInterrupt):
+    convert.main([str(tmp_path / "good"), str(tmp_path / "out"), "--to", "hf"])
+  assert os.listdir(tmp_path) == ["good"]
 
 
 def test_an_export_that_reads_back_otherwise_is_not_kept(tmp_path, monkeypatch):

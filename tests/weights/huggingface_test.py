@@ -90,12 +90,14 @@ CONFIGS = {
   "no size": ({"d_ff": None}, "d_ff is null"),
   "a text": ({"d_ff": "24"}, 'd_ff is "24"'),
   "another block": ({"feed_forward_proj": "gated-silu"}, "'gated-gelu'"),
+  "a list": ({"feed_forward_proj": ["relu"]}, 'feed_forward_proj is ."relu".'),
+  "no architecture": ({"architectures": [[1]]}, "not an encoder-decoder"),
   "another norm": ({"layer_norm_epsilon": 1e-5}, "layer_norm_epsilon is 1e-05"),
   "other shapes": (
     {"d_ff": 32},
     r"encoder/layers_0/mlp/wi_0/kernel has shape \(16, 24\), .* wants \(16, 32\)",
   ),
-  "another vocabulary": ({"vocab_size": 72}, r"embedding has shape \(64, 16\)"),
+  "another vocabulary": ({"vocab_size": 272}, r"embedding has shape \(264, 16\)"),
   "fewer layers": ({"num_layers": 1}, r"encoder.block.1.* has no place"),
   "more layers": ({"num_layers": 4}, "encoder/layers_2/.* is missing"),
   "a lost tensor": (

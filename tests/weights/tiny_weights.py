@@ -15,7 +15,7 @@ FLAN = t5.T5Config(
   mlp_dim=24,
   num_encoder_layers=2,
   num_decoder_layers=3,
-  vocab_size=64,
+  vocab_size=264,
 )
 T5_1_0 = t5.T5Config(
   **{
@@ -34,7 +34,7 @@ CONFIG_JSON = {
   "d_ff": 24,
   "num_layers": 2,
   "num_decoder_layers": 3,
-  "vocab_size": 64,
+  "vocab_size": 264,
   "feed_forward_proj": "gated-gelu",
   "relative_attention_num_buckets": 32,
   "tie_word_embeddings": False,
