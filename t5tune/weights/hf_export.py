@@ -39,9 +39,7 @@ def write(
   """
   tensors = _tensors(source)
   config = hf_config.to_json(source.config, dtype)
-  # A tied model whose logits are not scaled is known to transformers 5 only; with
-  # an output layer of its own (a copy) both load it right.
-  if source.config.logits_via_embedding and not source.config.scales_decoder_outputs:
+  if "lm_head.weight" in tensors:
     config["tie_word_embeddings"] = False
   if source.config.scales_decoder_outputs and not source.config.logits_via_embedding:
     raise errors.UserError(
@@ -77,6 +75,8 @@ def _tensors(source: weights.Weights) -> dict[str, str]:
   stacks = names.stacks(source.config).values()
   found = {names.hugging_face(n)[0]: n for members in stacks for n in members}
   config = source.config
+  # A tied model whose logits are not scaled is known to transformers 5 only; with
+  # an output layer of its own (a copy) 4 loads it right, too.
   if config.logits_via_embedding and not config.scales_decoder_outputs:
     found["lm_head.weight"] = names.EMBEDDING
   return found

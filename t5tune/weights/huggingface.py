@@ -174,7 +174,8 @@ def _torch(file: pathlib.Path) -> dict[str, _Tensor]:
   content = torch_files.TorchFile(file)
   return {
     name: _Tensor(
-      tensor.shape, lambda name=name: _floating(file, name, content.read(name))
+      tensor.shape,
+      lambda name=name: weights.floating(f"{file}: {name}", content.read(name)),
     )
     for name, tensor in content.tensors.items()
   }
@@ -188,7 +189,7 @@ def _safetensors(file: pathlib.Path) -> dict[str, _Tensor]:
         value = content.get_tensor(name)
       except Exception as e:  # of a dtype that numpy lacks, such as 8 bit floats
         raise errors.UserError(f"{file}: {name} cannot be read: {e}.") from e
-      return _floating(file, name, value)
+      return weights.floating(f"{file}: {name}", value)
 
   with _open_safetensors(file) as content:
     return {
@@ -208,15 +209,3 @@ def _open_safetensors(file: pathlib.Path) -> Any:
     raise errors.UserError(
       f"{file} is not a whole safetensors file: {e}. Get it anew."
     ) from e
-
-
-def _floating(file: pathlib.Path, name: str, value: np.ndarray) -> np.ndarray:
-  """Returns float32 or bfloat16 as stored, other floats as float32."""
-  if value.dtype.name in ("float32", "bfloat16"):
-    return value
-  if value.dtype.name in ("float16", "float64"):
-    return value.astype(np.float32)
-  raise errors.UserError(
-    f"{file}: {name} has dtype {value.dtype}, where floating point is needed."
-    " Quantised weights are not read."
-  )

@@ -13,6 +13,7 @@ import numpy as np
 import tensorstore as ts
 
 from t5tune import errors
+from t5tune.weights import weights
 
 # A bucket that cannot be reached is given up after some 10 seconds.
 CONTEXT = ts.Context(
@@ -142,25 +143,9 @@ def zarr_array(
       )
     if bfloat16_as_uint16 and value.dtype == np.uint16:
       value = value.view(jnp.bfloat16)
-    return floating(label, value)
+    return weights.floating(label, value)
 
   return StoredArray(shape, read)
-
-
-def floating(label: str, value: np.ndarray) -> np.ndarray:
-  """Returns float32 or bfloat16 as stored, other floats as float32.
-
-  Raises:
-    UserError: it is no array of floats.
-  """
-  if value.dtype.name in ("float32", "bfloat16"):
-    return value
-  if value.dtype.name in ("float16", "float64"):
-    return value.astype(np.float32)
-  raise errors.UserError(
-    f"{label} has dtype {value.dtype}, where floating point is needed. Only float32"
-    " and bfloat16 checkpoints of T5X are read."
-  )
 
 
 def unreadable(origin: str, error: Exception) -> errors.UserError:

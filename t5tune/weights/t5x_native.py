@@ -107,7 +107,7 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 
 
 def _inline(label: str, value: np.ndarray) -> StoredArray:
-  return StoredArray(value.shape, lambda: t5x_arrays.floating(label, value))
+  return StoredArray(value.shape, lambda: weights.floating(label, value))
 
 
 def _in_zarr(

@@ -102,6 +102,26 @@ class Weights:
     return found
 
 
+def floating(label: str, value: np.ndarray) -> np.ndarray:
+  """Returns float32 or bfloat16 as stored, other floats as float32.
+
+  Args:
+    label: file and parameter, for messages.
+    value: an array as it was found.
+
+  Raises:
+    UserError: it is no array of floats.
+  """
+  if value.dtype.name in ("float32", "bfloat16"):
+    return value
+  if value.dtype.name in ("float16", "float64"):
+    return value.astype(np.float32)
+  raise errors.UserError(
+    f"{label} has dtype {value.dtype}, where floating point is needed."
+    " Quantised weights are not read."
+  )
+
+
 def check_shapes(
   origin: str, found: Mapping[str, tuple[int, ...]], config: t5.T5Config
 ) -> None:

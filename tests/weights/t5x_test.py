@@ -117,9 +117,9 @@ def test_a_stack_is_read_once_for_all_its_rows(tmp_path, monkeypatch):
   """A stack is one array on disk: reading it anew for each row would take hours."""
   path = write_inline(tmp_path / "checkpoint_3", stacked(tensors(FLAN), 1))
   reads = []
-  floating = t5x.t5x_arrays.floating
+  floating = t5x.weights.floating
   monkeypatch.setattr(
-    t5x.t5x_arrays,
+    t5x.weights,
     "floating",
     lambda label, v: reads.append(label) or floating(label, v),
   )
