@@ -27,6 +27,7 @@ setuptools.setup(
   packages=[
     "t5tune",
     "t5tune.data",
+    "t5tune.data.inspection",
     "t5tune.data.tfds_builders",
     "t5tune.evaluation",
     "t5tune.gin",
@@ -40,6 +41,7 @@ setuptools.setup(
   ],
   package_dir={"t5tune.gin": "gin", "t5tune.tasks": "tasks"},
   package_data={
+    "t5tune.data.inspection": ["page.html"],
     "t5tune.data.tfds_builders": ["checksums.tsv"],
     "t5tune.gin": ["*.gin"],
     "t5tune.gin.models": ["*.gin"],
@@ -60,6 +62,7 @@ setuptools.setup(
     "numpy>=2.0,<3",
     "optax>=0.2.5,<0.3",
     "orbax-checkpoint>=0.11.25,<0.13",
+    "pyarrow>=15,<30",
     "rich>=13,<16",
     "rouge-score>=0.1.2,<0.2",
     "sacrebleu>=2.4,<3",

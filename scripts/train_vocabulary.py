@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import sentencepiece
 
 from t5tune import command_line
-from t5tune.data import definitions, vocabularies
+from t5tune.data import definitions, escape, vocabularies
 from t5tune.errors import UserError
 
 EXAMPLES = """examples:
@@ -240,6 +240,7 @@ def train(
       bos_id=-1,
       normalization_rule_name="nmt_nfkc",
       character_coverage=character_coverage,
+      required_chars=escape.NEEDED,
       max_sentencepiece_length=max_piece_length,
       split_digits=True,
       num_threads=_THREADS,

@@ -273,6 +273,9 @@ def _flag_value(raw: str, origin: Origin) -> Any:
   brackets = {"[": "]", "(": ")", "{": "}"}
   if raw[:1] not in brackets or not raw.endswith(brackets[raw[0]]):
     return raw
+  bare = raw.replace("{{", "").replace("}}", "")
+  if raw[0] == "{" and re.search(r"\{[^{}:,]+\}", bare):
+    return raw  # a text with {column} in it, which is no dict
   items = _split(raw[1:-1], ",")
   if raw[0] == "{":
     pairs = [_split(item, ":") for item in items]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from t5tune import command_line
+from t5tune import command_line, errors
 
 EXAMPLES = (
   "python -m t5tune.prepare --gin_file=demo.gin",
@@ -22,7 +22,15 @@ def main(arguments: Sequence[str]) -> int:
     flags=("gin_file", "data_dir", "store_dir"),
     required=("gin_file",),
   )
+  parser.add_argument(
+    "--workers",
+    type=int,
+    metavar="N",
+    help="most processes that write stores (default: one a core)",
+  )
   flags = parser.parse_args(arguments)
+  if flags.workers is not None and flags.workers < 1:
+    raise errors.UserError(f"--workers={flags.workers}: it must be at least 1.")
 
   from t5tune import config, run
   from t5tune.data import build
@@ -30,7 +38,11 @@ def main(arguments: Sequence[str]) -> int:
   settings = config.load(flags.gin_file, flags.overrides).build(run.Run)
   vocabulary = settings.vocabulary_path()
   request = settings.request(flags.data_dir, vocabulary, train=True)
-  mixture = build.ensure(request, flags.store_dir)
+  mixture = build.ensure(request, flags.store_dir, flags.workers)
+  if damaged := build.remove_damaged(mixture):
+    for problem in damaged:
+      print(f"damaged, built anew: {problem}")
+    mixture = build.ensure(request, flags.store_dir, flags.workers)
   settings.check_names(mixture)
   for task in mixture.tasks:
     print(f"{task.name}: {len(task.passes)} pass(es), splits {', '.join(task.splits)}")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from t5tune import errors
-from t5tune.data import index, vocabularies
+from t5tune.data import index, user_files, vocabularies
 from t5tune.models import beam_search, t5
 from t5tune.training import optimizers, workdir
 
@@ -37,8 +37,10 @@ class Run:
     train_epochs: passes over as many examples as the mixture's tasks hold
       [TRAIN_EPOCHS].
     pack: whether several examples share a row [PACK].
-    packed_lengths: input and target length of a packed row; None for
-      (input_length, target_length).
+    packed_lengths: input and target length of a packed row; None to choose them, at
+      least (input_length, target_length), so that both sides fill together.
+    packed_tokens: most tokens of a packed row whose lengths are chosen; None for
+      twice input_length and target_length.
     eval_split: split that is scored during training and chooses the best
       checkpoint [EVAL_SPLIT].
     test_split: split of the scores before and after; a task without it is
@@ -62,6 +64,15 @@ class Run:
     z_loss: coefficient of the z-loss.
     label_smoothing: share of the target distribution spread over all tokens.
     max_passes: most drawings of a task's templates that are kept on disk.
+    held_out_templates: names or tags of templates that training never draws, such as
+      'inverted' or 'samsum/tldr' [HELD_OUT_TEMPLATES].
+    eval_template: the template that evaluation uses where a task has it; None for
+      each task's first; 'all' to give the scores before and after the mean, worst and
+      spread over all of them too [EVAL_TEMPLATE].
+    files: the user's own files as a task; None for registered tasks alone.
+    data_cap: most training rows of a task; a number for all, or a dictionary by
+      task, such as {'samsum': 1000}; None for no cap [DATA_CAP].
+    cache_dirs: folders of SeqIO's offline caches, read where they hold a task.
     show_task: the task whose examples are shown at the end; None for the first.
   """
 
@@ -78,6 +89,7 @@ class Run:
   train_epochs: float | None = None
   pack: bool = True
   packed_lengths: tuple[int, ...] | None = None
+  packed_tokens: int | None = None
   eval_split: str = "validation"
   test_split: str = "test"
   eval_steps: int = 0
@@ -96,6 +108,11 @@ class Run:
   z_loss: float = 1e-4
   label_smoothing: float = 0.0
   max_passes: int = 4
+  held_out_templates: Sequence[str] = ()
+  eval_template: str | None = None
+  files: user_files.FileTask | None = None
+  data_cap: int | dict[str, int] | None = None
+  cache_dirs: Sequence[str] = ()
   show_task: str | None = None
 
   def __post_init__(self):
@@ -192,10 +209,11 @@ class Run:
     return f"{self.best_metric} on {self.eval_split}"
 
   @property
-  def row_lengths(self) -> tuple[int, int]:
-    """Input and target length of a row of a batch."""
-    lengths = self.packed_lengths if self.pack else None
-    return tuple(lengths or (self.input_length, self.target_length))
+  def row_lengths(self) -> tuple[int, int] | None:
+    """Input and target length of a row of a batch; None where the data choose."""
+    if not self.pack:
+      return self.input_length, self.target_length
+    return tuple(self.packed_lengths) if self.packed_lengths else None
 
   def vocabulary_path(self, directory: pathlib.Path | None = None) -> pathlib.Path:
     """Returns the SentencePiece model of the run.
@@ -228,6 +246,8 @@ class Run:
       vocabulary: the SentencePiece model.
       train: whether to train, or only to evaluate.
     """
+    if train and self.files:
+      self.files.check_files()
     data_dir = data_dir or os.environ.get("T5TUNE_DATA_DIR")
     return index.Request(
       mixture=self.mixture,
@@ -245,14 +265,22 @@ class Run:
       max_passes=self.max_passes,
       splits=tuple(dict.fromkeys([self.eval_split, self.test_split])),
       train=train,
+      row_tokens=self.packed_tokens,
+      held_out_templates=tuple(self.held_out_templates),
+      eval_template=self.eval_template,
+      files=dataclasses.asdict(self.files) if self.files else None,
+      data_cap=self.data_cap,
+      cache_dirs=tuple(os.path.abspath(d) for d in self.cache_dirs),
     )
 
-  def identity(self, vocabulary_sha256: str, data: str) -> dict[str, Any]:
+  def identity(
+    self, vocabulary_sha256: str, mixture: index.PreparedMixture
+  ) -> dict[str, Any]:
     """Returns what must not change between the starts of one run, by macro.
 
     Args:
       vocabulary_sha256: hash of the vocabulary file.
-      data: fingerprint of the mixture's training tokens.
+      mixture: the prepared mixture.
     """
     return {
       "model": workdir.model_identity(self.model),
@@ -261,13 +289,13 @@ class Run:
       "INPUT_LENGTH": self.input_length,
       "TARGET_LENGTH": self.target_length,
       "PACK": self.pack,
-      "packed_lengths": list(self.row_lengths),
+      "packed_lengths": list(mixture.row_lengths),
       "BATCH_SIZE": self.batch_size,
       "SEED": self.seed,
       "optimizer": dataclasses.asdict(self.optimizer),
       "z_loss": self.z_loss,
       "label_smoothing": self.label_smoothing,
-      "training data (rows, templates, preprocessors, rates)": data,
+      "training data (rows, templates, preprocessors, rates)": mixture.fingerprint,
     }
 
 
@@ -284,11 +312,15 @@ _POSITIVE = (
   "log_steps",
   "microbatches",
   "max_passes",
+  "packed_tokens",
 )
-_WITHOUT_MACRO = ("eval_batch_size", "keep_checkpoints", "log_steps", "microbatches")
+_WITHOUT_MACRO = (
+  *("eval_batch_size", "keep_checkpoints", "log_steps", "microbatches"),
+  *("max_passes", "packed_tokens"),
+)
 
 
 def _macro(field: str) -> str:
-  if field in _WITHOUT_MACRO or field == "max_passes":
+  if field in _WITHOUT_MACRO:
     return f"run.Run.{field}"
   return field.upper()

@@ -6,6 +6,8 @@ Reads from top to bottom: mesh, data, model, evaluation, work directory, restore
 loop. One update is `training/train_step.py`.
 """
 
+import dataclasses
+import json
 import math
 import shlex
 import sys
@@ -30,7 +32,13 @@ def main(arguments: Sequence[str]) -> int:
     "Fine-tunes a T5 on a SeqIO mixture. Started again with the same --workdir, it"
     " continues exactly where it stopped.",
     EXAMPLES,
-    required=("gin_file", "workdir"),
+    required=("gin_file",),
+  )
+  parser.add_argument(
+    "--dry_run",
+    action="store_true",
+    help="do everything up to the first step, show the data and the memory it needs,"
+    " and write nothing but token stores",
   )
   parser.add_argument(
     "--eval_only",
@@ -47,6 +55,10 @@ def main(arguments: Sequence[str]) -> int:
     raise errors.UserError(
       "--checkpoint goes with --eval_only; training continues from the latest."
     )
+  if flags.workdir is None and not flags.dry_run:
+    raise errors.UserError("--workdir is missing: name the folder of the run.")
+  if flags.dry_run and flags.eval_only:
+    raise errors.UserError("--dry_run and --eval_only: give one of them.")
   flags.checkpoint = flags.checkpoint or "latest"
 
   from t5tune import config, run
@@ -75,12 +87,13 @@ def train(run, configuration, flags) -> int:
   import jax
 
   from t5tune import partitioning
-  from t5tune.data import build, feed, mixture_table, vocabularies
+  from t5tune.data import build, feed, mixture_table, preflight, vocabularies
   from t5tune.evaluation import evaluator, run_scores
   from t5tune.models import t5
   from t5tune.training import (
     checkpoints,
     interrupt,
+    memory,
     optimizers,
     run_log,
     train_state,
@@ -103,7 +116,8 @@ def train(run, configuration, flags) -> int:
   request = run.request(flags.data_dir, tokenizer.path, train=True)
   mixture = build.ensure(request, flags.store_dir)
   run.check_names(mixture)
-  feed_config = feed.FeedConfig(run.batch_size, *run.row_lengths, run.pack, run.seed)
+  lengths, chosen = mixture.row_lengths, run.row_lengths is None
+  feed_config = feed.FeedConfig(run.batch_size, *lengths, run.pack, run.seed)
   data = feed.Feed(mixture, feed_config, jax.process_index(), jax.process_count())
   train_steps = run.train_steps or math.ceil(run.train_epochs * data.steps_per_epoch)
 
@@ -125,8 +139,21 @@ def train(run, configuration, flags) -> int:
   if run.eval_steps > 0 and run.best_metric != "average":
     evaluate.check_metric(run.eval_split, run.best_metric)
 
+  # --- Dry run: all that can be known before the first step.
+  if flags.dry_run:
+    state = train_state.placed_abstract_state(model, optimizer, mesh)
+    batch = memory.abstract_batch(mesh, run.batch_size, lengths)
+    _print_start(console, configuration.text, {"Overrides": configuration.overrides})
+    mixture_table.print_mixture(console, mixture.name, data, train_steps, chosen)
+    preflight.print_repeats(console, preflight.repeats(mixture))
+    preflight.print_first_batch(console, data, tokenizer)
+    with jax.set_mesh(mesh):
+      needed = memory.of_step(update, state, batch, dropout_key)
+    _print_lines(console, needed.lines())
+    return 0
+
   # --- Work directory: a new one, or one that holds this very run.
-  identity = run.identity(tokenizer.sha256, mixture.fingerprint)
+  identity = run.identity(tokenizer.sha256, mixture)
   workdir.check(directory, identity, train_steps)
   changes = workdir.changed_bindings(directory, configuration.text)
   workdir.begin(directory, identity, configuration.text, tokenizer.path)
@@ -144,9 +171,11 @@ def train(run, configuration, flags) -> int:
       f"Architecture, from {run.init}": told,
     },
   )
-  mixture_table.print_mixture(console, mixture.name, data, train_steps)
-  shown = mixture_table.to_json(mixture.name, data, train_steps)
+  mixture_table.print_mixture(console, mixture.name, data, train_steps, chosen)
+  shown = mixture_table.to_json(mixture.name, data, train_steps, chosen)
   workdir.write_atomically(directory / "mixture.json", shown)
+  kept = {"mixture": mixture.to_json(), "feed": dataclasses.asdict(feed_config)}
+  workdir.write_atomically(directory / "data.json", json.dumps(kept) + "\n")
   devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
   size = f"{model.num_params():,} parameters, {run.model.dtype}"
   _print_lines(console, [f"{size}, {devices}, mesh {dict(mesh.shape)}"])
@@ -184,7 +213,8 @@ def train(run, configuration, flags) -> int:
         target_tokens.append(metrics["target_tokens"])
         jax.block_until_ready(target_tokens[-2:-1])  # two in flight: Ctrl-C is heard
         if every(run.log_steps, step) or step in (first_step + 1, train_steps):
-          _log(log, progress, step, metrics, target_tokens)
+          position = {"feed": batches.get_state()}
+          _log(log, progress, step, metrics, target_tokens, position)
         value = None
         if every(run.eval_steps, step):
           value = score.validation(state.params, step)
@@ -249,14 +279,15 @@ def _finite(step: int, metrics) -> dict[str, float]:
   return values
 
 
-def _log(log, progress, step: int, metrics, target_tokens: list) -> None:
-  """Shows and writes the metrics of a step."""
+def _log(log, progress, step: int, metrics, target_tokens: list, position) -> None:
+  """Shows and writes the metrics of a step, and where the feed stands after it."""
   import jax
 
   values = _finite(step, metrics)
   since = float(sum(jax.device_get(target_tokens)))
   target_tokens.clear()
-  log.write(step, "train", values | progress.line(step, values["loss"], since))
+  shown = progress.line(step, values["loss"], since)
+  log.write(step, "train", values | shown, details=position)
 
 
 def _print_lines(console, lines: Sequence[str]) -> None:
@@ -283,6 +314,7 @@ def _print_results(console, run, directory, train_steps: int, best) -> None:
   tables.print_losses(console, after, before)
   title = f"Scores at step {train_steps:,}, before and after training"
   tables.print_scores(console, title, after, before)
+  tables.print_templates(console, after)
   chosen = f" (best by {best['by']}: step {best['step']})" if best["step"] else ""
   lines = [
     "Where everything lies:",

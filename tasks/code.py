@@ -1,16 +1,13 @@
 """Code translation: `java_to_cs` and `cs_to_java`.
 
 CodeXGLUE's pairs of Java and C# methods: Lu et al. 2021,
-https://arxiv.org/abs/2102.04664. T5's vocabulary has no brace and no newline, so a
-brace becomes an unknown piece on both sides: with such a vocabulary an output cannot
-match a reference exactly, and BLEU compares what is left.
+https://arxiv.org/abs/2102.04664. T5's vocabulary has no brace and no newline, so both
+sides are escaped (`escape.py`): an output can then match a reference exactly.
 """
 
 import functools
 
-import seqio
-
-from t5tune.data import postprocessors, sources, templates, vocabularies
+from t5tune.data import few_shot, postprocessors, registration, sources
 from t5tune.data.templates import Template
 from t5tune.evaluation import text_metrics
 
@@ -41,7 +38,10 @@ def translation_templates(
     "team": f"Our team is moving from {origin} to {goal}. Convert this method and keep"
     f" its behaviour.\n\n{code}\n\nConverted:",
   }
-  return tuple(Template(name, text, targets) for name, text in inputs.items())
+  return tuple(
+    Template(name, text, targets, ("bare",) if name == "labelled" else ("forward",))
+    for name, text in inputs.items()
+  )
 
 
 JAVA_TO_CS_TEMPLATES = translation_templates("Java", "java", "C#", "cs")
@@ -51,15 +51,12 @@ for _name, _templates, _goal in (
   ("java_to_cs", JAVA_TO_CS_TEMPLATES, "cs"),
   ("cs_to_java", CS_TO_JAVA_TEMPLATES, "java"),
 ):
-  seqio.TaskRegistry.add(
+  registration.add(
     _name,
-    source=sources.RowSource("java_cs", fields={"java": str, "cs": str}),
-    preprocessors=[
-      templates.fill(_templates),
-      seqio.preprocessors.tokenize,
-      seqio.preprocessors.append_eos_after_trim,
-    ],
-    output_features=vocabularies.output_features(),
+    sources.RowSource("java_cs", fields={"java": str, "cs": str}),
+    _templates,
+    escape=True,
+    shots=few_shot.Shots(most=2, share=0.1),
     postprocess_fn=functools.partial(postprocessors.from_field, name=_goal),
     metric_fns=[text_metrics.bleu, text_metrics.exact_match],
   )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import seqio
 from t5tune.tasks import demo_data
 
-from t5tune.data import postprocessors, sources, templates, vocabularies
+from t5tune.data import postprocessors, registration, sources
 from t5tune.data.rows import Kind
 from t5tune.data.templates import Template
 from t5tune.evaluation import rouge, text_metrics
@@ -97,15 +97,10 @@ for _task, _fields, _templates, _postprocess, _metrics in (
     [text_metrics.entity_f1, entity_rouge],
   ),
 ):
-  seqio.TaskRegistry.add(
+  registration.add(
     _task,
-    source=_source(_task, **_fields),
-    preprocessors=[
-      templates.fill(_templates),
-      seqio.preprocessors.tokenize,
-      seqio.preprocessors.append_eos_after_trim,
-    ],
-    output_features=vocabularies.output_features(),
+    _source(_task, **_fields),
+    _templates,
     postprocess_fn=_postprocess,
     metric_fns=_metrics,
   )

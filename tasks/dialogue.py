@@ -9,9 +9,14 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import seqio
-
-from t5tune.data import postprocessors, preprocessors, sources, templates, vocabularies
+from t5tune.data import (
+  cutting,
+  few_shot,
+  postprocessors,
+  preprocessors,
+  registration,
+  sources,
+)
 from t5tune.data.templates import Template
 from t5tune.evaluation import rouge
 
@@ -68,6 +73,32 @@ SUMMARY_TEMPLATES = (
     "{summary}",
   ),
   Template("tldr", "{dialogue}\n\nTL;DR of this dialogue:", "{summary}"),
+  Template("bare", "{dialogue}\n\nSummary:", "{summary}", ("bare",)),
+  Template(
+    "at_most",
+    "Summarize the dialogue in at most {words} words.\n\n{dialogue}",
+    "{summary}",
+    ("length-limited",),
+  ),
+  Template(
+    "no_more_than",
+    "{dialogue}\n\nTell what happened, in no more than {words} words:",
+    "{summary}",
+    ("length-limited",),
+  ),
+  Template(
+    "write_the_dialogue",
+    "Write a dialogue that this summary would fit.\n\n{summary}",
+    "{dialogue}",
+    ("inverted",),
+  ),
+  Template(
+    "imagine",
+    "Imagine the conversation behind these lines and write it down, with the speakers'"
+    " names.\n\n{summary}",
+    "{dialogue}",
+    ("inverted",),
+  ),
 )
 
 _REFERENCES = ("summary", "summary1", "summary2", "summary3")
@@ -82,41 +113,42 @@ def has_summary(row: Mapping[str, Any]) -> None:
     )
 
 
-def _preprocessors(references: tuple[str, ...]) -> list:
-  """Returns the steps of both tasks, which differ in where the references stand."""
-  return [
-    functools.partial(preprocessors.clean_lines, fields=("dialogue", *references)),
-    functools.partial(preprocessors.collect_references, fields=references),
-    templates.fill(SUMMARY_TEMPLATES),
-    seqio.preprocessors.tokenize,
-    seqio.preprocessors.append_eos_after_trim,
-  ]
+def _add(name: str, source: sources.RowSource, references: tuple[str, ...]) -> None:
+  """Registers a task; the two differ in their source and where references stand."""
+  registration.add(
+    name,
+    source,
+    SUMMARY_TEMPLATES,
+    steps=(
+      functools.partial(preprocessors.clean_lines, fields=("dialogue", *references)),
+      functools.partial(preprocessors.collect_references, fields=references),
+      functools.partial(preprocessors.count_words, field="summary", to="words"),
+    ),
+    shares={"inverted": 0.1},
+    cut=cutting.Cut("dialogue", "end"),
+    shots=few_shot.Shots(most=2, share=0.1),
+    postprocess_fn=postprocessors.summary,
+    metric_fns=[rouge.rouge],
+  )
 
 
-seqio.TaskRegistry.add(
+_add(
   "samsum",
-  source=sources.RowSource(
+  sources.RowSource(
     "samsum",
     fields={"dialogue": str, "summary": str},
     # The published training file has this one row without a dialogue.
     leave_out={"id": ["13828807"]},
   ),
-  preprocessors=_preprocessors(("summary",)),
-  output_features=vocabularies.output_features(),
-  postprocess_fn=postprocessors.summary,
-  metric_fns=[rouge.rouge],
+  references=("summary",),
 )
-
-seqio.TaskRegistry.add(
+_add(
   "dialogsum",
-  source=sources.RowSource(
+  sources.RowSource(
     "dialogsum",
     fields={"dialogue": str},
     optional=dict.fromkeys(_REFERENCES, str),
     check=has_summary,
   ),
-  preprocessors=_preprocessors(_REFERENCES),
-  output_features=vocabularies.output_features(),
-  postprocess_fn=postprocessors.summary,
-  metric_fns=[rouge.rouge],
+  references=_REFERENCES,
 )

@@ -8,14 +8,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import seqio
-
 from t5tune.data import (
+  few_shot,
   postprocessors,
   preprocessors,
+  registration,
   sources,
-  templates,
-  vocabularies,
 )
 from t5tune.data.templates import Template
 from t5tune.evaluation import text_metrics
@@ -74,18 +72,14 @@ def has_bio_tags(row: Mapping[str, Any]) -> None:
       )
 
 
-seqio.TaskRegistry.add(
+registration.add(
   "wnut17",
-  source=sources.RowSource(
+  sources.RowSource(
     "wnut17", fields={"tokens": list[str], "tags": list[str]}, check=has_bio_tags
   ),
-  preprocessors=[
-    preprocessors.spell_entities,
-    templates.fill(ENTITY_TEMPLATES),
-    seqio.preprocessors.tokenize,
-    seqio.preprocessors.append_eos_after_trim,
-  ],
-  output_features=vocabularies.output_features(),
+  ENTITY_TEMPLATES,
+  steps=[preprocessors.spell_entities],
+  shots=few_shot.Shots(most=3, share=0.1),
   postprocess_fn=postprocessors.entities,
   metric_fns=[text_metrics.entity_f1],
 )

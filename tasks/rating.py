@@ -4,12 +4,17 @@ The sentences of the Stanford Sentiment Treebank with their five classes: Socher
 al. 2013, https://aclanthology.org/D13-1170.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
-import seqio
-
-from t5tune.data import postprocessors, sources, templates, vocabularies
+from t5tune.data import (
+  few_shot,
+  postprocessors,
+  preprocessors,
+  registration,
+  sources,
+)
 from t5tune.data.templates import Template
 from t5tune.evaluation import text_metrics
 
@@ -50,6 +55,18 @@ RATING_TEMPLATES = (
     " one get?\n\n{text}",
     "{stars}",
   ),
+  Template(
+    "choose",
+    "{text}\n\nWhich of these ratings did the author give?\n\n{options}",
+    "{stars}",
+  ),
+  Template("bare", "{text}\n\n{options}", "{stars}", ("bare",)),
+  Template(
+    "write_a_review",
+    "Write a sentence from the review of a film that got {stars} out of 5 stars.",
+    "{text}",
+    ("inverted",),
+  ),
 )
 
 
@@ -59,17 +76,17 @@ def has_rating(row: Mapping[str, Any]) -> None:
     raise ValueError(f"field 'stars' is {row['stars']}: ratings go from 1 to 5.")
 
 
-seqio.TaskRegistry.add(
+registration.add(
   "sst5",
-  source=sources.RowSource(
-    "sst5", fields={"text": str, "stars": int}, check=has_rating
-  ),
-  preprocessors=[
-    templates.fill(RATING_TEMPLATES),
-    seqio.preprocessors.tokenize,
-    seqio.preprocessors.append_eos_after_trim,
+  sources.RowSource("sst5", fields={"text": str, "stars": int}, check=has_rating),
+  RATING_TEMPLATES,
+  steps=[
+    functools.partial(
+      preprocessors.add_options, choices=[str(n) for n in postprocessors.STARS]
+    )
   ],
-  output_features=vocabularies.output_features(),
+  shares={"inverted": 0.05},
+  shots=few_shot.Shots(most=5, share=0.1),
   postprocess_fn=postprocessors.stars,
   metric_fns=[text_metrics.accuracy, text_metrics.star_error],
 )

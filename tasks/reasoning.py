@@ -7,9 +7,13 @@ and only X is scored: Wei et al. 2022, https://arxiv.org/abs/2201.11903.
 
 import functools
 
-import seqio
-
-from t5tune.data import postprocessors, preprocessors, sources, templates, vocabularies
+from t5tune.data import (
+  few_shot,
+  postprocessors,
+  preprocessors,
+  registration,
+  sources,
+)
 from t5tune.data.templates import Template
 from t5tune.evaluation import text_metrics
 
@@ -22,6 +26,13 @@ _COMMON = (
   ),
   Template("reason_first", "Reason first, then answer.\n\n{question}", _TARGETS),
   Template("labelled", "Question: {question}\nReasoning and answer:", _TARGETS),
+  Template("bare", "{question}\nLet's think step by step.", _TARGETS, ("bare",)),
+  Template(
+    "what_was_asked",
+    "{chain_of_thought} So the answer is {answer}.\n\nWhat was the question?",
+    "{question}",
+    ("inverted",),
+  ),
   Template(
     "explain", "Explain how you arrive at your answer to this.\n\n{question}", _TARGETS
   ),
@@ -102,19 +113,16 @@ REASONING_TEMPLATES = {
 }
 
 for _dataset in DATASETS:
-  seqio.TaskRegistry.add(
+  registration.add(
     f"cot_{_dataset}",
-    source=sources.RowSource(
+    sources.RowSource(
       f"cot/{_dataset}",
       fields={"question": str, "answer": str, "chain_of_thought": str},
     ),
-    preprocessors=[
-      functools.partial(preprocessors.end_with_period, field="chain_of_thought"),
-      templates.fill(REASONING_TEMPLATES[_dataset]),
-      seqio.preprocessors.tokenize,
-      seqio.preprocessors.append_eos_after_trim,
-    ],
-    output_features=vocabularies.output_features(),
+    REASONING_TEMPLATES[_dataset],
+    steps=[functools.partial(preprocessors.end_with_period, field="chain_of_thought")],
+    shares={"inverted": 0.05},
+    shots=few_shot.Shots(most=3, share=0.1),
     postprocess_fn=postprocessors.final_answer,
     metric_fns=[text_metrics.answer_accuracy],
   )

@@ -12,7 +12,7 @@ BASE = {
   *("errors", "config", "gin_files", "gin_names", "gin_checks", "gin_text"),
   *("command_line", "partitioning"),
 }
-COMMANDS = {"train", "eval", "convert", "prepare"}
+COMMANDS = {"train", "eval", "convert", "prepare", "inspect_tasks"}
 # Each layer with what it may import; `run` joins the configurations of all.
 MAY_IMPORT = {
   "base": {"base"},
@@ -32,6 +32,7 @@ FREE_OF_TENSORFLOW = {
   *("t5tune.models", "t5tune.training", "t5tune.run", *(f"t5tune.{m}" for m in BASE)),
   *("t5tune.data.token_store", "t5tune.data.feed", "t5tune.data.packing"),
   *("t5tune.data.index", "t5tune.data.fingerprint", "t5tune.data.build"),
+  *("t5tune.data.escape", "t5tune.data.preflight", "t5tune.data.user_files"),
 }
 MAX_LINES = 380
 

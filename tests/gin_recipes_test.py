@@ -14,6 +14,9 @@ from t5tune.training import optimizers, train_state
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "gin"
 RECIPES = sorted(path.name for path in FOLDER.glob("*.gin"))
 MODELS = sorted(f"models/{path.name}" for path in FOLDER.glob("models/*.gin"))
+# What only the user can tell.
+_FILE = {"TRAIN_FILE": "a.jsonl", "INPUTS": "Sum up: {chat}", "TARGETS": "{sum}"}
+GIVEN = {"jsonl.gin": _FILE}
 # As published with the weights.
 NUM_PARAMS = {
   "models/flan_t5_small.gin": 76_961_152,
@@ -35,16 +38,17 @@ def num_params(made: run.Run, vocabulary_size: int = 32_100) -> int:
 
 
 def test_the_recipes_are_found():
-  assert {"demo.gin", "dialogsum.gin", "multitask.gin", "samsum.gin"} <= set(RECIPES)
+  named = {"demo.gin", "dialogsum.gin", "multitask.gin", "samsum.gin", *GIVEN}
+  assert named <= set(RECIPES)
   assert set(NUM_PARAMS) < set(MODELS)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_builds_and_its_saved_form_rebuilds_it(recipe, tmp_path):
-  configuration = config.load([recipe])
+  configuration = config.load([recipe], list(GIVEN.get(recipe, {}).items()))
   made = configuration.build(run.Run)
   assert isinstance(made.model, t5.T5Config)
-  optimizers.make_optimizer(made.optimizer, made.train_steps)
+  optimizers.make_optimizer(made.optimizer, made.train_steps or 1000)
   saved = tmp_path / "config.gin"
   saved.write_text(configuration.text)
   again = config.load([str(saved)])

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from t5tune import run
+from t5tune.data import index
 from t5tune.errors import UserError
 from t5tune.models import t5
 from t5tune.training import optimizers
@@ -77,7 +78,8 @@ def test_batches_that_do_not_divide(batch_size, shards, microbatches, nearest):
 
 
 def test_rows_are_as_long_as_said():
-  assert make().row_lengths == (32, 16)
+  assert make().row_lengths is None  # the data choose
+  assert make(pack=False).row_lengths == (32, 16)
   assert make(packed_lengths=(64, 40)).row_lengths == (64, 40)
   assert make(packed_lengths=(64, 40), pack=False).row_lengths == (32, 16)
 
@@ -111,8 +113,9 @@ def test_the_data_directory_may_come_from_the_environment(tmp_path, monkeypatch)
 
 
 def test_identity_is_what_is_computed():
-  def identity(vocabulary="v", data="d", **changes):
-    return json.dumps(make(**changes).identity(vocabulary, data), sort_keys=True)
+  def identity(vocabulary="v", data="d", lengths=(32, 16), **changes):
+    mixture = index.PreparedMixture("m", (), data, lengths)
+    return json.dumps(make(**changes).identity(vocabulary, mixture), sort_keys=True)
 
   first = identity()
   how = {
@@ -133,7 +136,6 @@ def test_identity_is_what_is_computed():
     "input_length": 33,
     "target_length": 17,
     "pack": False,
-    "packed_lengths": (64, 40),
     "seed": 1,
     "z_loss": 0.0,
     "label_smoothing": 0.1,
@@ -141,5 +143,5 @@ def test_identity_is_what_is_computed():
     "model": dataclasses.replace(MODEL, num_heads=4),
   }
   others = [identity(**{name: value}) for name, value in what.items()]
-  others += [identity(vocabulary="w"), identity(data="e")]
+  others += [identity(vocabulary="w"), identity(data="e"), identity(lengths=(64, 40))]
   assert len({first, *others}) == len(others) + 1

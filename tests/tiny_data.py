@@ -7,6 +7,8 @@ import pathlib
 import pytest
 import sentencepiece
 
+from t5tune.data import escape
+
 DIALOGUES = [
   "Ana: Is the ferry running today?\r\nBo: It is, at noon.  \r\n\r\nAna: Then I'll pack.",
   "Bo: Who took my ladder?\nCas: Me. I'm painting the shed.\nBo: Bring it back by six.",
@@ -102,6 +104,7 @@ def train_vocabulary(path: pathlib.Path, **special_ids: int) -> pathlib.Path:
     sentence_iterator=iter(text),
     model_writer=model,
     vocab_size=160,
+    required_chars=escape.NEEDED,
     hard_vocab_limit=False,
     minloglevel=2,
     **{"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1} | special_ids,

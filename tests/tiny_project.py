@@ -132,14 +132,22 @@ def request(train: bool = True, **bindings):
 
 def prepare(store_dir: os.PathLike | str = "stores", **bindings):
   """Builds what a run lacks in this process, which spares starting tensorflow anew."""
-  from t5tune.data import definitions
+  from t5tune.data import preparation
 
   try:
-    return definitions.prepare(
-      request(**bindings), pathlib.Path(store_dir), lambda rows, *_: rows
-    )
+    return preparation.prepare(request(**bindings), pathlib.Path(store_dir), Quiet())
   finally:
     forget_data_dir()
+
+
+class Quiet:
+  """Shows no progress."""
+
+  def begin(self, job) -> None:
+    pass
+
+  def advance(self, job, examples) -> None:
+    pass
 
 
 def contents(folder: pathlib.Path) -> dict[str, str]:

@@ -39,8 +39,8 @@ def interrupt_at(monkeypatch):
   def interrupt_at(at, signals=1):
     sent = []
 
-    def write(self, step, kind, *rest):
-      written(self, step, kind, *rest)
+    def write(self, step, kind, *rest, **details):
+      written(self, step, kind, *rest, **details)
       if (step, kind) == at and not sent:
         for _ in range(signals):
           sent.append(os.kill(os.getpid(), signal.SIGINT))

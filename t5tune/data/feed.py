@@ -1,24 +1,28 @@
-"""The feed: prepared tokens, shuffled, mixed and packed into batches, on Grain.
+"""The feed: prepared tokens, shuffled, mixed and packed into batches.
 
-The whole state of the feed is two integers (`get_state`), so a resumed run goes
-on with the very next row, at the same cost whatever the step. The plan (which
-examples make up which row) follows from the stored lengths alone: every process
-computes the same one and reads only its own rows.
+The plan (which examples make up which row) follows from the seed and the stored
+lengths alone: every process computes the same one and reads only its own rows. So the
+whole state of the feed is two integers, the window and the next of its rows, and a
+resumed run goes on with the very next row, at the same cost whatever the step. Grain
+makes batches ahead in a thread.
 """
 
 import dataclasses
 import functools
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import grain
 import numpy as np
 
-from t5tune.data import index, packing, token_store
+from t5tune.data import feed_summary, index, length_buckets, mixture_examples, packing
 
 # Examples that are packed together. Larger windows fill rows better and cost more
-# to plan again on resume.
-_WINDOW = 2048
+# to plan again on resume (40 ms).
+_WINDOW = 8192
+_LEAST_WINDOW = 256  # of data sets with few rows
+_WINDOW_BATCHES = 64  # unpacked batches that are put together from alike examples
+_SAMPLE = 4096  # examples whose lengths decide the shapes of unpacked batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +33,8 @@ class FeedConfig:
     batch_size: rows of a global batch.
     input_length: input length of a row.
     target_length: target length of a row.
-    pack: whether several examples share a row.
+    pack: whether several examples share a row. Where they do not, a batch is made of
+      examples alike in length and may be of a smaller shape.
     seed: seed of the shuffles.
   """
 
@@ -44,8 +49,33 @@ class FeedConfig:
     return self.input_length, self.target_length
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """The rows of a window.
+
+  Attributes:
+    examples: EXAMPLE (n,), by row.
+    begins: int64 (rows + 1,): where the examples of each row begin, and n.
+    shapes: int64 (rows, 2): input and target length of each row.
+  """
+
+  examples: np.ndarray
+  begins: np.ndarray
+  shapes: np.ndarray
+
+  @property
+  def num_rows(self) -> int:
+    return len(self.shapes)
+
+  def rows(self, first: int, count: int) -> np.ndarray:
+    """Returns the examples of successive rows, which then count from 0."""
+    examples = self.examples[self.begins[first] : self.begins[first + count]].copy()
+    examples["row"] -= first
+    return examples
+
+
 class Feed(grain.IterDataset):
-  """An endless stream of batches; see `packing.to_batch` for their arrays.
+  """An endless stream of batches; see `packing.lay_out` for their arrays.
 
   Iterators have Grain's `get_state` and `set_state`.
   """
@@ -67,15 +97,15 @@ class Feed(grain.IterDataset):
         of the rows.
     """
     super().__init__()
-    self.config, self._mixture = config, mixture
-    self.stores = [
-      [token_store.TokenStore(p) for p in task.passes] for task in mixture.tasks
-    ]
-    self.examples = example_order(mixture, self.stores, config.seed)
+    self.config, self.mixture = config, mixture
+    self.examples = mixture_examples.MixtureExamples(mixture, config.seed)
     per_process = config.batch_size // process_count
-    self.row_slice = slice(
+    self._own_rows = slice(
       process_index * per_process, (process_index + 1) * per_process
     )
+    self.window = _window(round(self.examples.epoch), config)
+    # Kept are the plan that is being fed and the one after it.
+    self.plan = functools.lru_cache(maxsize=2)(self._plan)
 
   def __iter__(self) -> grain.DatasetIterator:
     return _FeedIterator(self)
@@ -86,57 +116,119 @@ class Feed(grain.IterDataset):
       grain.experimental.ThreadPrefetchIterDataset(self, prefetch_buffer_size=4)
     )
 
-  def plan(self, window: int) -> tuple[list[list[int]], list[tuple[int, int, int]]]:
-    """Returns a window's rows, and its examples as (task, pass, record)."""
-    span = _WINDOW if self.config.pack else self.config.batch_size
-    examples = [self.examples[window * span + i] for i in range(span)]
+  def _plan(self, window: int) -> Plan:
+    """Returns the rows of a window, by lengths alone."""
+    examples = self.examples.draws(window * self.window, self.window)
+    # Neither the row that was opened first nor the batch of the shortest comes first.
+    random = np.random.RandomState([self.config.seed, window])
+    if self.config.pack:
+      rows = packing.first_fit(examples["lengths"], self.config.lengths)
+      num_rows = int(rows.max()) + 1
+      shapes = np.tile(self.config.lengths, (num_rows, 1))
+      examples["row"] = random.permutation(num_rows)[rows]
+    else:
+      size = self.config.batch_size
+      order, buckets = length_buckets.assign(examples["lengths"], self.shapes, size)
+      batches = random.permutation(len(buckets))
+      shapes = np.repeat(np.asarray(self.shapes)[buckets[batches]], size, axis=0)
+      examples = examples[order.reshape(-1, size)[batches].reshape(-1)]
+      examples["row"] = np.arange(len(examples))
+    examples = examples[np.argsort(examples["row"], kind="stable")]
+    begins = np.searchsorted(examples["row"], np.arange(len(shapes) + 1))
+    return Plan(examples, begins, shapes)
+
+  @functools.cached_property
+  def shapes(self) -> list[tuple[int, int]]:
+    """The input and target lengths that the rows of a batch may have."""
+    if self.config.pack:
+      return [self.config.lengths]
+    lengths = self.examples.draws(0, _SAMPLE)["lengths"]
+    return length_buckets.choose_shapes(lengths, self.config.lengths)
+
+  def take(
+    self, state: dict[str, int]
+  ) -> tuple[np.ndarray, tuple[int, int], dict[str, int]]:
+    """Plans a batch, without reading it.
+
+    Args:
+      state: where the feed stands.
+
+    Returns:
+      EXAMPLE (n,), the examples of the global batch by row; input and target length
+      of its rows; where the feed stands behind them.
+    """
+    window, row = state["window"], state["row"]
+    parts, missing = [], self.config.batch_size
+    while missing:
+      plan = self.plan(window)
+      count = min(missing, plan.num_rows - row)
+      part = plan.rows(row, count)
+      part["row"] += self.config.batch_size - missing
+      parts.append(part)
+      shape = plan.shapes[row]  # unpacked, the batches of a window are whole
+      missing, row = missing - count, row + count
+      if row == plan.num_rows:
+        window, row = window + 1, 0
+    behind = {"window": window, "row": row}
+    return np.concatenate(parts), tuple(shape.tolist()), behind
+
+  def read(self, examples: np.ndarray, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Reads this process's rows of a planned batch; see `packing.lay_out`.
+
+    Args:
+      examples: EXAMPLE (n,), as `take` returns them.
+      shape: input and target length of the rows.
+    """
+    own = self._own_rows
+    first, last = np.searchsorted(examples["row"], [own.start, own.stop])
+    examples = examples[first:last]
+    rows = examples["row"] - own.start
+    tokens = self.examples.read_tokens(examples)
+    num_rows = own.stop - own.start
+    return packing.lay_out(tokens, examples["lengths"], rows, (num_rows, *shape))
+
+  def state_at(
+    self, step: int, known: Sequence[tuple[int, dict[str, int]]] = ()
+  ) -> dict[str, int]:
+    """Returns where the feed stands after some batches; no token is read for it.
+
+    Args:
+      step: batches taken; the next one is the batch of update `step + 1`.
+      known: (batches taken, state) where that is known, from checkpoints; packed,
+        every window since the nearest earlier one is planned (100,000 examples
+        a second and more).
+    """
+    size = self.config.batch_size
     if not self.config.pack:
-      return [[i] for i in range(span)], examples
-    lengths = np.stack([self.stores[t][p].lengths[i] for t, p, i in examples])
-    return packing.first_fit(lengths, self.config.lengths), examples
+      window, row = divmod(step * size, self.window)
+      return {"window": window, "row": row}
+    earlier = [(0, {"window": 0, "row": 0}), *(k for k in known if k[0] <= step)]
+    taken, state = max(earlier, key=lambda k: k[0])
+    window, row = state["window"], state["row"] + (step - taken) * size
+    while row >= (num_rows := self.plan(window).num_rows):
+      window, row = window + 1, row - num_rows
+    return {"window": window, "row": row}
 
   @functools.cached_property
   def steps_per_epoch(self) -> float:
     """Batches in which as many examples go by as the mixture's tasks hold."""
     return self.summary(1).steps_per_epoch
 
-  def summary(self, train_steps: int) -> "FeedSummary":
+  def summary(self, train_steps: int) -> feed_summary.FeedSummary:
     """Returns what a run will see, estimated from the first windows' plan.
 
     Args:
       train_steps: length of the run, in batches.
     """
-    config, tasks = self.config, self._mixture.tasks
-    windows = 2 if config.pack else math.ceil(2 * _WINDOW / config.batch_size)
-    plans = [self.plan(w) for w in range(windows)]
-    num_examples = sum(len(examples) for _, examples in plans)
-    per_batch = num_examples / sum(len(r) for r, _ in plans) * config.batch_size
-    rates = np.asarray([task.rate for task in tasks])
-    shares = rates / rates.sum()
-    sizes = [len(passes[0]) for passes in self.stores]
-    means = np.asarray([passes[0].lengths.mean(axis=0) for passes in self.stores])
-    tokens = shares @ means  # of an example: input and target tokens
-    return FeedSummary(
-      tasks=tuple(
-        TaskShare(
-          name=task.name,
-          examples=size,
-          share=float(share),
-          token_share=float(share * mean[1] / tokens[1]),
-          epochs=float(train_steps * per_batch * share / size),
-          passes=len(task.passes),
-        )
-        for task, size, share, mean in zip(tasks, sizes, shares, means, strict=True)
-      ),
-      examples_per_batch=per_batch,
-      target_tokens_per_batch=float(tokens[1] * per_batch),
-      input_density=float(
-        tokens[0] * per_batch / config.batch_size / config.lengths[0]
-      ),
-      target_density=float(
-        tokens[1] * per_batch / config.batch_size / config.lengths[1]
-      ),
-      steps_per_epoch=sum(sizes) / per_batch,
+    plans = [self.plan(w) for w in range(math.ceil(2 * _WINDOW / self.window))]
+    return feed_summary.summarize(
+      self.mixture,
+      [passes[0] for passes in self.examples.stores],
+      self.examples.order.shares,
+      np.concatenate([plan.examples["lengths"] for plan in plans]),
+      np.concatenate([plan.shapes for plan in plans]),
+      self.config.batch_size,
+      train_steps,
     )
 
 
@@ -146,108 +238,30 @@ class _FeedIterator(grain.DatasetIterator):
   def __init__(self, feed: Feed):
     super().__init__()
     self._feed = feed
-    self._window, self._row = 0, 0
-    self._planned: tuple[int, Any] = (-1, None)
+    self._state = {"window": 0, "row": 0}
 
   def __next__(self) -> dict[str, np.ndarray]:
-    feed, rows = self._feed, []
-    while len(rows) < feed.config.batch_size:
-      plan, examples = self._plan()
-      if self._row >= len(plan):
-        self._window, self._row = self._window + 1, 0
-        continue
-      rows.append([examples[i] for i in plan[self._row]])
-      self._row += 1
-    rows = [[self._read(e) for e in row] for row in rows[feed.row_slice]]
-    return packing.to_batch(rows, feed.config.lengths)
+    examples, shape, behind = self._feed.take(self._state)
+    batch = self._feed.read(examples, shape)
+    self._state = behind
+    return batch
 
   def get_state(self) -> dict[str, int]:
-    return {"window": self._window, "row": self._row}
+    return dict(self._state)
 
   def set_state(self, state: dict[str, int]):
-    self._window, self._row = state["window"], state["row"]
-
-  def _plan(self):
-    if self._planned[0] != self._window:
-      self._planned = self._window, self._feed.plan(self._window)
-    return self._planned[1]
-
-  def _read(self, example):
-    task, pass_index, record = example
-    return self._feed.stores[task][pass_index][record]
+    self._state = {"window": state["window"], "row": state["row"]}
 
 
-def example_order(
-  mixture: index.PreparedMixture, stores, seed: int
-) -> grain.MapDataset:
-  """Returns the endless order of a mixture's examples, as (task, pass, record).
+def _window(epoch: int, config: FeedConfig) -> int:
+  """Returns how many draws are planned together.
 
-  Each task is shuffled anew in every epoch of its own and takes turns by its
-  rate.
-
-  Args:
-    mixture: names and rates of the tasks.
-    stores: for each task its passes.
-    seed: seed of the shuffles.
+  No more than it takes for an example to come by once, or else one could come many
+  times before another came at all; except where packing would suffer.
   """
-
-  # Not Grain's shuffle: it takes 4 ms an example for a task of ten rows.
-  @functools.lru_cache(maxsize=4 * len(stores))
-  def shuffled(task, epoch, count):
-    # RandomState's stream is frozen: the order holds under any numpy.
-    return np.random.RandomState([seed, task, epoch]).permutation(count)
-
-  def order(task, passes):
-    count = len(passes[0])
-
-    def locate(index, record):
-      epoch = index // count
-      return task, epoch % len(passes), int(shuffled(task, epoch, count)[record])
-
-    return grain.MapDataset.range(count).repeat().map_with_index(locate)
-
-  orders = [order(task, passes) for task, passes in enumerate(stores)]
-  return grain.MapDataset.mix(orders, [task.rate for task in mixture.tasks])
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskShare:
-  """What a run sees of a task: the line of the mixture table.
-
-  Attributes:
-    name: the task's name.
-    examples: examples it has.
-    share: its share of the examples fed, 0 to 1.
-    token_share: its share of the target tokens fed, 0 to 1.
-    epochs: how often the run will see each of its examples, on average.
-    passes: versions of its examples (templates drawn anew) on disk.
-  """
-
-  name: str
-  examples: int
-  share: float
-  token_share: float
-  epochs: float
-  passes: int
-
-
-@dataclasses.dataclass(frozen=True)
-class FeedSummary:
-  """What a run will see, from the stored lengths.
-
-  Attributes:
-    tasks: a line for each task.
-    examples_per_batch: mean examples of a global batch.
-    target_tokens_per_batch: mean target tokens of a global batch.
-    input_density: share of input positions that are not padding.
-    target_density: share of target positions that are not padding.
-    steps_per_epoch: batches after which as many examples went by as the
-      mixture's tasks hold.
-  """
-
-  tasks: tuple[TaskShare, ...]
-  examples_per_batch: float
-  target_tokens_per_batch: float
-  input_density: float
-  target_density: float
-  steps_per_epoch: float
+  if not config.pack:
+    batches = min(epoch // config.batch_size, _WINDOW_BATCHES)
+    return config.batch_size * max(batches, 1)
+  if epoch < _LEAST_WINDOW:
+    return epoch * math.ceil(_LEAST_WINDOW / epoch)
+  return math.ceil(epoch / math.ceil(epoch / _WINDOW))

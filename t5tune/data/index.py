@@ -1,6 +1,6 @@
 """What of a mixture is on disk: the trainer's whole knowledge of its data.
 
-`definitions.prepare` writes an index for every request; as long as nothing it depends
+`preparation.prepare` writes an index for every request; as long as nothing it depends
 on has changed, a run starts from the index and never imports tensorflow.
 """
 
@@ -27,7 +27,9 @@ class Request:
     vocabulary: path of the SentencePiece model.
     input_length: longest input, end of sequence included.
     target_length: longest target, end of sequence included.
-    row_lengths: input and target length of a row of a batch.
+    row_lengths: input and target length of a row of a batch; None to choose them
+      from the stored lengths.
+    row_tokens: most tokens of a row whose lengths are chosen; None for the default.
     batch_size: rows of a batch.
     pack: whether examples share rows.
     seed: seed of templates and order.
@@ -36,6 +38,13 @@ class Request:
     max_passes: most passes (drawings of the templates) of a task.
     splits: the splits that are evaluated.
     train: whether training passes are needed at all.
+    held_out_templates: names or tags of templates that training does not draw,
+      'task/name' for those of one task.
+    eval_template: the template that evaluation uses; None for each task's first,
+      'all' for every one of them.
+    files: the user's own files as a task (`user_files.FileTask`, as JSON), or None.
+    data_cap: most training rows of a task, for all or by task; None for no cap.
+    cache_dirs: folders of SeqIO's offline caches.
   """
 
   mixture: str
@@ -44,7 +53,7 @@ class Request:
   vocabulary: str
   input_length: int
   target_length: int
-  row_lengths: tuple[int, int]
+  row_lengths: tuple[int, int] | None
   batch_size: int
   pack: bool
   seed: int
@@ -53,6 +62,12 @@ class Request:
   max_passes: int
   splits: tuple[str, ...]
   train: bool
+  row_tokens: int | None = None
+  held_out_templates: tuple[str, ...] = ()
+  eval_template: str | None = None
+  files: dict[str, Any] | None = None
+  data_cap: int | dict[str, int] | None = None
+  cache_dirs: tuple[str, ...] = ()
 
   @property
   def lengths(self) -> dict[str, int]:
@@ -77,12 +92,21 @@ class PreparedTask:
     passes: directories of its training stores; epoch e of the task reads
       `passes[e % len(passes)]`. Empty where only evaluation was asked for.
     splits: evaluation split -> directory of its store.
+    variants: evaluation split -> template -> directory of its store, where every
+      template is evaluated.
   """
 
   name: str
   rate: float
   passes: tuple[str, ...]
   splits: dict[str, str]
+  variants: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+
+  @property
+  def stores(self) -> list[str]:
+    """All its stores."""
+    variants = [s for stores in self.variants.values() for s in stores.values()]
+    return [*self.passes, *self.splits.values(), *variants]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +117,13 @@ class PreparedMixture:
     name: the mixture's (or single task's) name.
     tasks: its tasks, sorted by name.
     fingerprint: names all that shaped the training tokens.
+    row_lengths: input and target length of a row of a batch.
   """
 
   name: str
   tasks: tuple[PreparedTask, ...]
   fingerprint: str
+  row_lengths: tuple[int, int] = (0, 0)
 
   def to_json(self) -> dict[str, Any]:
     return dataclasses.asdict(self)
@@ -105,10 +131,11 @@ class PreparedMixture:
   @classmethod
   def from_json(cls, values: Mapping[str, Any]) -> "PreparedMixture":
     tasks = tuple(
-      PreparedTask(t["name"], t["rate"], tuple(t["passes"]), dict(t["splits"]))
-      for t in values["tasks"]
+      PreparedTask(**{**t, "passes": tuple(t["passes"])}) for t in values["tasks"]
     )
-    return cls(values["name"], tasks, values["fingerprint"])
+    return cls(
+      **{**values, "tasks": tasks, "row_lengths": tuple(values["row_lengths"])}
+    )
 
 
 def path(store_dir: str | os.PathLike, request: Request) -> pathlib.Path:
@@ -124,15 +151,17 @@ def path(store_dir: str | os.PathLike, request: Request) -> pathlib.Path:
   return pathlib.Path(store_dir) / "prepared" / f"{name}.json"
 
 
-def dependencies(data_files: Iterable[pathlib.Path]) -> dict[str, Any]:
+def dependencies(
+  data_files: Iterable[pathlib.Path], folders: Iterable[pathlib.Path]
+) -> dict[str, Any]:
   """Returns what a prepared mixture depends on, as it is now.
 
   Args:
-    data_files: the files its rows were read from; a file that appears beside
-      them may be a new split, so their folders count too.
+    data_files: the files its rows were read from.
+    folders: folders in which a file that appears may be a new split.
   """
   files = sorted({os.path.abspath(f) for f in data_files})
-  folders = sorted({os.path.dirname(f) for f in files})
+  folders = sorted({os.path.abspath(f) for f in folders})
   return {
     "versions": fingerprint.versions(),
     "code": {f: fingerprint.file_digest(f) for f in fingerprint.own_code_files()},
@@ -167,7 +196,7 @@ def load(file: pathlib.Path) -> PreparedMixture | None:
     return None
   depends = index["depends"]
   mixture = PreparedMixture.from_json(index["mixture"])
-  stores = [s for t in mixture.tasks for s in (*t.passes, *t.splits.values())]
+  stores = [store for task in mixture.tasks for store in task.stores]
   try:
     unchanged = (
       depends["versions"] == fingerprint.versions()

@@ -5,40 +5,50 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def first_fit(lengths: np.ndarray, capacity: tuple[int, int]) -> list[list[int]]:
+def first_fit(lengths: np.ndarray, capacity: tuple[int, int]) -> np.ndarray:
   """Assigns examples to rows, each to the first row with room on both sides.
+
+  In the order given: sorted by size, long targets would meet in the first rows, and
+  both sides fill worse (0.89 instead of 0.94 of `multitask`).
 
   Args:
     lengths: int (n, 2), input and target lengths; none above the capacity.
-    capacity: input and target length of a row.
+    capacity: input and target length of a row, below 2**30.
 
   Returns:
-    Rows, as lists of indices into `lengths`, in the order they were opened.
+    int64 (n,): the row of each example; rows count from 0 as they were opened.
   """
-  capacity = np.asarray(capacity)
-  if np.any(lengths > capacity):
+  lengths = np.asarray(lengths, np.int64).reshape(-1, 2)
+  if np.any(lengths > np.asarray(capacity)):
     raise ValueError("an example is longer than a row")
-  room = np.empty_like(lengths)
-  rows: list[list[int]] = []
-  for index, length in enumerate(lengths):
-    fits = np.all(room[: len(rows)] >= length, axis=1)
-    row = int(np.argmax(fits)) if fits.any() else len(rows)
-    if row == len(rows):
-      rows.append([])
-      room[row] = capacity
-    rows[row].append(index)
+  # Both sides in one number, each below a bit that a subtraction clears where there
+  # is too little room: one comparison of a row instead of several.
+  guards = 2**62 + 2**30
+  room = np.full(len(lengths) + 1, capacity[0] * 2**32 + capacity[1] + guards)
+  left = np.empty_like(room)
+  rows = np.empty(len(lengths), np.int64)
+  opened = 0
+  for i, length in enumerate((lengths[:, 0] * 2**32 + lengths[:, 1]).tolist()):
+    # The last one looked at is a row not yet opened, which has room.
+    fits = np.subtract(room[: opened + 1], length, out=left[: opened + 1])
+    row = int((np.bitwise_and(fits, guards, out=fits) == guards).argmax())
+    opened += row == opened
     room[row] -= length
+    rows[i] = row
   return rows
 
 
-def to_batch(
-  rows: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], lengths: tuple[int, int]
+def lay_out(
+  tokens: np.ndarray, lengths: np.ndarray, rows: np.ndarray, shape: tuple[int, int, int]
 ) -> dict[str, np.ndarray]:
   """Lays examples out as the arrays of a batch.
 
   Args:
-    rows: for each row its examples, as int32 (inputs, targets).
-    lengths: input and target length of a row, s and t.
+    tokens: int32 (tokens,): of each example its inputs, then its targets.
+    lengths: int (n, 2): input and target length of each example.
+    rows: int (n,): the row of each, ascending; examples of a row stand in it in the
+      order given.
+    shape: b, s and t: rows, and input and target length of a row.
 
   Returns:
     int32 `encoder_input_tokens`, `encoder_segment_ids` (b, s),
@@ -47,22 +57,60 @@ def to_batch(
     examples from 1 and are 0 at padding. Decoder inputs are the targets shifted
     right within each example, behind a 0.
   """
-  encoder = np.zeros((2, len(rows), lengths[0]), np.int32)
-  decoder = np.zeros((3, len(rows), lengths[1]), np.int32)
-  for r, examples in enumerate(rows):
-    s = t = 0
-    for segment, (inputs, targets) in enumerate(examples, start=1):
-      span = slice(s, s + len(inputs))
-      encoder[0, r, span], encoder[1, r, span] = inputs, segment
-      span = slice(t, t + len(targets))
-      decoder[0, r, span], decoder[1, r, span] = targets, segment
-      decoder[2, r, t + 1 : t + len(targets)] = targets[:-1]
-      s, t = s + len(inputs), t + len(targets)
+  b, s, t = shape
+  first = np.searchsorted(rows, rows)  # of each example the first one of its row
+  segments = np.arange(len(rows)) - first + 1
+  inputs, inside = _places(lengths[:, 0], rows, first, s)
+  targets, inside_targets = _places(lengths[:, 1], rows, first, t)
+  is_input = np.repeat(np.tile([True, False], len(rows)), lengths.reshape(-1))
+  encoder = np.zeros((2, b * s), np.int32)
+  encoder[0, inputs] = tokens[is_input]
+  encoder[1, inputs] = np.repeat(segments, lengths[:, 0])
+  decoder = np.zeros((3, b * t), np.int32)
+  decoder[0, targets] = tokens[~is_input]
+  decoder[1, targets] = np.repeat(segments, lengths[:, 1])
+  following = inside_targets > 0
+  decoder[2, targets[following]] = decoder[0, targets[following] - 1]
   return {
-    "encoder_input_tokens": encoder[0],
-    "encoder_segment_ids": encoder[1],
-    "decoder_input_tokens": decoder[2],
-    "decoder_target_tokens": decoder[0],
-    "decoder_segment_ids": decoder[1],
-    "decoder_loss_weights": (decoder[1] > 0).astype(np.float32),
+    "encoder_input_tokens": encoder[0].reshape(b, s),
+    "encoder_segment_ids": encoder[1].reshape(b, s),
+    "decoder_input_tokens": decoder[2].reshape(b, t),
+    "decoder_target_tokens": decoder[0].reshape(b, t),
+    "decoder_segment_ids": decoder[1].reshape(b, t),
+    "decoder_loss_weights": (decoder[1] > 0).astype(np.float32).reshape(b, t),
   }
+
+
+def _places(lengths, rows, first, width) -> tuple[np.ndarray, np.ndarray]:
+  """Returns of each token its place among all rows' and within its example."""
+  begins = np.cumsum(lengths) - lengths
+  starts = rows * width + begins - begins[first]
+  inside = np.arange(lengths.sum()) - np.repeat(begins, lengths)
+  return np.repeat(starts, lengths) + inside, inside
+
+
+def ranges(begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+  """Returns begins[0], ..., ends[0] - 1, begins[1], ..., ends[1] - 1 and so on.
+
+  Args:
+    begins: int (n,).
+    ends: int (n,), none below its beginning.
+  """
+  sizes = ends - begins
+  return np.arange(sizes.sum()) + np.repeat(begins - np.cumsum(sizes) + sizes, sizes)
+
+
+def to_batch(
+  rows: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], lengths: tuple[int, int]
+) -> dict[str, np.ndarray]:
+  """Lays examples out as the arrays of a batch; see `lay_out`.
+
+  Args:
+    rows: for each row its examples, as int32 (inputs, targets).
+    lengths: input and target length of a row.
+  """
+  examples = [example for row in rows for example in row]
+  sizes = np.asarray([[len(s), len(t)] for s, t in examples], np.int64).reshape(-1, 2)
+  tokens = np.concatenate([np.zeros(0, np.int32), *(x for e in examples for x in e)])
+  numbers = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+  return lay_out(tokens, sizes, numbers, (len(rows), *lengths))

@@ -13,6 +13,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from t5tune.data.rows import BadRow
+
 
 def find(
   name: str, data_dir: str | os.PathLike | None
@@ -57,11 +59,16 @@ def rows(
     split: a split it has.
 
   Yields:
-    (where the row stands, the row as the Python values that JSON would give).
+    (where the row stands, the row as the Python values that JSON would give, or a
+    `BadRow` where a text is not UTF-8).
   """
   dataset = builder.as_dataset(split=split, shuffle_files=False)
   for i, row in enumerate(tfds.as_numpy(dataset)):
-    yield f"TFDS {builder.info.full_name}, {split}, row {i}", _plain_row(row)
+    where = f"TFDS {builder.info.full_name}, {split}, row {i}"
+    try:
+      yield where, _plain_row(row)
+    except UnicodeDecodeError:
+      yield where, BadRow(f"{where}: not UTF-8. Prepare the dataset from UTF-8 text.")
 
 
 def _plain_row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,12 @@ Each is a function of this module from dataset to dataset; a task binds its othe
 arguments with `functools.partial`, so that they can be read off the task.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
+from t5tune.data import drawing
 from t5tune.errors import UserError, did_you_mean
 
 # No upper bit, so that keys are non-negative as those of sources are.
@@ -163,6 +165,96 @@ def spell_entities(
     }
 
   return dataset.map(spell, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def count_words(
+  dataset: tf.data.Dataset, field: str, to: str, multiple: int = 5
+) -> tf.data.Dataset:
+  """Adds how many words a text has, rounded up: for templates that limit a length.
+
+  Args:
+    dataset: rows.
+    field: the text field.
+    to: name of the count's field.
+    multiple: the count is the next multiple of this.
+
+  Returns:
+    The dataset with the int64 field added.
+
+  Raises:
+    UserError: a field that the rows lack.
+  """
+  _require(dataset, [field], "count_words")
+
+  def count(row):
+    words = tf.size(tf.strings.split(row[field]), out_type=tf.int64)
+    return {**row, to: tf.maximum(-(-words // multiple), 1) * multiple}
+
+  return dataset.map(count, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def add_options(
+  dataset: tf.data.Dataset,
+  choices: Sequence[str],
+  to: str = "options",
+  shuffle: bool = False,
+) -> tf.data.Dataset:
+  """Adds the answers a model may choose from, one a line, as the FLAN collection does.
+
+  Args:
+    dataset: rows, with a `row_key` where the choices are shuffled.
+    choices: the answers.
+    to: name of the field, for templates such as "...\n\n{options}".
+    shuffle: whether each row lists them in an order drawn for it; leave it out where
+      their order means something.
+
+  Returns:
+    The dataset with the text field added: "OPTIONS:" and "- answer" lines.
+
+  Raises:
+    UserError: shuffled rows lack `row_key`.
+  """
+  if shuffle:
+    _require(dataset, ["row_key"], "add_options")
+  lines = tf.constant([f"- {choice}" for choice in choices])
+
+  def add(row):
+    shown = lines
+    if shuffle:
+      ranks = [
+        drawing.row_draw(row["row_key"], 2**31 - 1, f"option {i}")
+        for i in range(len(choices))
+      ]
+      shown = tf.gather(lines, tf.argsort(tf.stack(ranks), stable=True))
+    return {**row, to: "OPTIONS:\n" + tf.strings.reduce_join(shown, separator="\n")}
+
+  return dataset.map(add, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def added_fields(step: Callable) -> dict[str, Any] | None:
+  """Returns the kinds of the fields that a preprocessor adds to a row.
+
+  Args:
+    step: a preprocessor as a task names it: a function or a partial of one.
+
+  Returns:
+    Field -> str, int or list[str]; None for a function that is not of this module.
+  """
+  function = getattr(step, "func", step)
+  given = getattr(step, "keywords", {})
+  if function in (clean_lines, end_with_period):
+    return {}
+  if function is add_row_key:
+    return {"row_key": int}
+  if function is collect_references:
+    return {"references": list[str]}
+  if function is spell_entities:
+    return {"text": str, "entities": str}
+  if function is count_words:
+    return {given["to"]: int} if "to" in given else None
+  if function is add_options:
+    return {given.get("to", "options"): str}
+  return None
 
 
 def _require(dataset: tf.data.Dataset, fields: Sequence[str], name: str) -> None:

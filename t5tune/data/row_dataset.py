@@ -67,3 +67,22 @@ def _chunks(rows: Iterator[Mapping[str, Any]], kinds: Mapping[str, Kind]):
 def _texts(values: Sequence[str]) -> tf.Tensor:
   # Through numpy, which is faster, and with a type that an empty list has too.
   return tf.constant(np.array([v.encode() for v in values], object), tf.string)
+
+
+def as_text(value: tf.Tensor) -> tf.Tensor:
+  """Returns a text or integer scalar as a string scalar."""
+  return value if value.dtype == tf.string else tf.strings.as_string(value)
+
+
+def content_key(row: Mapping[str, tf.Tensor], fields: Sequence[str]) -> tf.Tensor:
+  """Returns a hash of some fields of a row: equal for rows that hold the same there.
+
+  Args:
+    row: string or integer scalars by field.
+    fields: the fields that count.
+
+  Returns:
+    int64 scalar, not negative.
+  """
+  shown = tf.strings.join(["", *(as_text(row[f]) for f in fields)], separator="\x1f")
+  return tf.strings.to_hash_bucket_fast(shown, 2**63 - 1)

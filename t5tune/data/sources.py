@@ -2,15 +2,10 @@
 
 `RowSource` reads JSON Lines files or a prepared TFDS dataset, `GeneratedSource` a
 Python function. Both are ordinary SeqIO sources; both give every row a `row_key`, a
-hash of its content, from which all draws about the row are made.
-
-An exception raised inside a tf.data generator reaches the caller as a tensorflow
-error. So `get_dataset` and `num_input_examples` first read all rows of the split in
-plain Python: a bad row raises a `UserError` there, before any dataset exists. The
-outcome is kept until the file changes.
+hash of its content, from which all draws about the row are made. What they share, the
+checks above all, is in `checked_source.py`.
 """
 
-import abc
 import hashlib
 import os
 import pathlib
@@ -18,16 +13,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from t5tune.data import prepared, row_dataset, tfds_builders
+from t5tune.data import prepared, tfds_builders
+from t5tune.data.checked_source import CheckedSource, stamp
 from t5tune.data.rows import Kind, Schema, read_json_lines
 from t5tune.errors import UserError, did_you_mean
 
 _SPLIT_ORDER = ("train", "validation", "test")
 
 _data_dir: pathlib.Path | None = None
+_data_cap: dict[str, int] | None = None
 
 
 def set_data_dir(path: str | os.PathLike | None) -> None:
@@ -48,120 +44,73 @@ def data_dir() -> pathlib.Path | None:
   return pathlib.Path(path).expanduser() if path else None
 
 
-class _Source(seqio.DataSource):
-  """What the two sources share: checked rows, row keys and the tf.data view."""
+def set_data_cap(cap: int | Mapping[str, int] | None) -> None:
+  """Caps the training rows of the tasks that are registered now.
 
-  # Field -> values of the rows that are left out; see `RowSource`.
-  _leave_out: Mapping[str, Sequence[str]] = {}
+  A capped task has that many rows, always the same ones; what is called a cap on a
+  task's size in a mixing rate leaves the rows alone and only weighs the task less.
 
-  def __init__(self, schema: Schema):
-    self.schema = schema
-    self._scanned: dict[str, tuple[Any, int]] = {}
-    # SeqIO's own `splits` is fixed at construction; the property below is not.
-    super().__init__(splits=(), caching_permitted=True)
+  Args:
+    cap: a number for every task, a number by task name, or None for no cap.
 
-  @abc.abstractmethod
-  def _raw_rows(self, split: str) -> Iterator[tuple[str, Any]]:
-    """Yields (where the row stands, the row as it was found)."""
-
-  @abc.abstractmethod
-  def _version(self, split: str) -> Any:
-    """Returns a value that changes when a split's rows may have changed."""
-
-  @abc.abstractmethod
-  def files(self, split: str) -> list[pathlib.Path]:
-    """Returns the files that a split's rows are read from."""
-
-  @abc.abstractmethod
-  def identity(self, split: str) -> dict[str, Any]:
-    """Returns a JSON-able description that changes when a split's rows do."""
-
-  def rows(self, split: str) -> Iterator[dict[str, Any]]:
-    """Yields a split's checked rows in order, as plain Python values.
-
-    Args:
-      split: the split's name.
-
-    Yields:
-      A dict of the declared fields (str, int or list of str; an optional field that
-      a row lacks is "", 0 or []) and `row_key` (int).
-
-    Raises:
-      UserError: the first row at fault, with its file, line and field.
-    """
-    for where, raw in self._raw_rows(split):
-      if not self._is_left_out(raw):
-        yield self.schema.row(where, raw)
-
-  def _is_left_out(self, raw: Any) -> bool:
-    return isinstance(raw, Mapping) and any(
-      raw.get(name) in values for name, values in self._leave_out.items()
-    )
-
-  def validate(self, split: str) -> int:
-    """Reads all rows of a split, unless this was done since the file changed.
-
-    Args:
-      split: the split's name.
-
-    Returns:
-      The number of rows.
-
-    Raises:
-      UserError: as `rows`; or the split is empty.
-    """
-    version = self._version(split)
-    if self._scanned.get(split, (None, 0))[0] != version:
-      count = sum(1 for _ in self.rows(split))
-      if not count:
-        raise UserError(f"{self._describe(split)} holds no rows: give it some.")
-      self._scanned[split] = (version, count)
-    return self._scanned[split][1]
-
-  def _describe(self, split: str) -> str:
-    return ", ".join(map(str, self.files(split))) or f"{self} split {split!r}"
-
-  @property
-  def supports_arbitrary_sharding(self) -> bool:
-    return False
-
-  def list_shards(self, split: str) -> Sequence[str]:
-    return [split]
-
-  def num_input_examples(self, split: str) -> int:
-    return self.validate(split)
-
-  def get_dataset(
-    self,
-    split: str = "train",
-    shuffle: bool = True,
-    seed: int | None = None,
-    shard_info: seqio.ShardInfo | None = None,
-    **unused,
-  ) -> tf.data.Dataset:
-    """Returns a split as a tf.data dataset, in the order of `rows`.
-
-    Args:
-      split: the split's name.
-      shuffle: ignored; the task shuffles in its buffer.
-      seed: ignored.
-      shard_info: at most one shard; the task shards by example.
-      **unused: further arguments of SeqIO's sources.
-
-    Returns:
-      Dataset of the declared fields and `row_key`.
-
-    Raises:
-      UserError: as `validate`.
-    """
-    if shard_info is not None and shard_info.num_shards > 1:
-      raise ValueError("A split is one shard: shard the examples, not the source.")
-    count = self.validate(split)
-    kinds = {**self.schema.kinds, "row_key": int}
-    return row_dataset.from_rows(lambda: self.rows(split), kinds, count)
+  Raises:
+    UserError: no such task, a number below 1, or two tasks that share a source of
+      which only one is named.
+  """
+  global _data_cap
+  names = seqio.TaskRegistry.names()
+  by_name = dict.fromkeys(names, cap) if isinstance(cap, int) else dict(cap or {})
+  for name, number in by_name.items():
+    if name not in names:
+      raise UserError(
+        f"DATA_CAP: no task {name!r} is registered.{did_you_mean(name, names)} Give a"
+        " number for all tasks, or one for each of some tasks."
+      )
+    if number < 1:
+      raise UserError(f"DATA_CAP: {number} for {name!r}: it must be at least 1.")
+  users: dict[int, str] = {}
+  for name in names:
+    source = seqio.TaskRegistry.get(name).source
+    if not isinstance(source, CheckedSource):
+      continue
+    other = users.setdefault(id(source), name)
+    if by_name.get(other) != by_name.get(name):
+      raise UserError(
+        f"DATA_CAP: tasks {other!r} and {name!r} read one source object, so they are"
+        " capped together. Name both, or give each a source of its own."
+      )
+    source.data_cap = by_name.get(name)
+  _data_cap = None if cap is None else by_name
 
 
-class RowSource(_Source):
+def check_data_cap(tasks: Iterable[seqio.Task]) -> None:
+  """Checks that the tasks of a run can be capped as `set_data_cap` was told.
+
+  Args:
+    tasks: the tasks.
+
+  Raises:
+    UserError: the rows of a task that is to be capped come from a source that is not
+      of t5tune, or from SeqIO's offline cache.
+  """
+  for task in tasks:
+    if task.name not in (_data_cap or {}):
+      continue
+    if task.supports_caching and task.cache_dir:
+      raise UserError(
+        f"DATA_CAP: the rows of {task.name!r} were capped, or not, when its offline"
+        f" cache {task.cache_dir} was made. Leave this folder out of"
+        " run.Run.cache_dirs, or the task out of DATA_CAP."
+      )
+    if not isinstance(task.source, CheckedSource):
+      raise UserError(
+        f"DATA_CAP: task {task.name!r} reads a {type(task.source).__name__}, which"
+        " t5tune cannot cap. Name the tasks to cap, without this one, or give it a"
+        " t5tune.data.sources.RowSource."
+      )
+
+
+class RowSource(CheckedSource):
   """Rows of `<data_dir>/<dataset>/<split>.jsonl`, else of a prepared TFDS dataset."""
 
   def __init__(
@@ -172,6 +121,7 @@ class RowSource(_Source):
     check: Callable[[Mapping[str, Any]], None] | None = None,
     tfds_name: str | None = None,
     leave_out: Mapping[str, Sequence[str]] | None = None,
+    on_bad_row: str = "stop",
   ):
     """Declares a source; nothing is looked up before it is asked for.
 
@@ -187,12 +137,12 @@ class RowSource(_Source):
         the same as `dataset`.
       leave_out: field -> values; rows with one of them are known to be broken in the
         published data and are not read.
+      on_bad_row: 'stop' at a row that cannot be used, or 'skip' and count it.
     """
+    super().__init__(Schema(dict(fields), dict(optional or {}), check), on_bad_row)
     self._leave_out = {k: list(v) for k, v in (leave_out or {}).items()}
-    super().__init__(Schema(dict(fields), dict(optional or {}), check))
     self._dataset = dataset
     self._tfds_name = tfds_name or tfds_builders.BUILDERS.get(dataset, dataset)
-    self._digests: dict[tuple, str] = {}
 
   def __str__(self) -> str:
     return f"RowSource({self._dataset})"
@@ -256,18 +206,9 @@ class RowSource(_Source):
     return [pathlib.Path(path) for path in located.info.splits[split].filepaths]
 
   def _version(self, split: str) -> Any:
-    return [_stamp(path) for path in self.files(split)]
+    return [stamp(path) for path in self.files(split)]
 
-  def identity(self, split: str) -> dict[str, Any]:
-    """Returns what a split's rows are, independent of where the folder lies.
-
-    Args:
-      split: the split's name.
-
-    Returns:
-      For JSON Lines, path under the data directory, size and sha256 of the file;
-      for TFDS, the dataset's name, version and file hashes.
-    """
+  def _identity(self, split: str) -> dict[str, Any]:
     located = self._require(split)
     described = {"fields": sorted(self.schema.kinds), "leave_out": self._leave_out}
     if isinstance(located, dict):
@@ -275,27 +216,25 @@ class RowSource(_Source):
     else:
       described |= {"kind": "tfds", "dataset": located.info.full_name}
     described["files"] = [
-      {"name": p.name, "size": p.stat().st_size, "sha256": self._sha256(p)}
-      for p in self.files(split)
+      {"name": path.name, **self._file_identity(path)} for path in self.files(split)
     ]
     return described
-
-  def _sha256(self, path: pathlib.Path) -> str:
-    stamp = _stamp(path)
-    if stamp not in self._digests:
-      with path.open("rb") as file:
-        self._digests[stamp] = hashlib.file_digest(file, "sha256").hexdigest()
-    return self._digests[stamp]
 
   def _raw_rows(self, split: str) -> Iterator[tuple[str, Any]]:
     located = self._require(split)
     if isinstance(located, dict):
-      yield from read_json_lines(located[split])
+      found = read_json_lines(located[split])
     else:
-      yield from prepared.rows(located, split)
+      found = prepared.rows(located, split)
+    return ((where, raw) for where, raw in found if not self._is_left_out(raw))
+
+  def _is_left_out(self, raw: Any) -> bool:
+    return isinstance(raw, Mapping) and any(
+      raw.get(name) in values for name, values in self._leave_out.items()
+    )
 
 
-class GeneratedSource(_Source):
+class GeneratedSource(CheckedSource):
   """Rows made by a Python function."""
 
   def __init__(
@@ -305,6 +244,7 @@ class GeneratedSource(_Source):
     splits: Sequence[str],
     optional: Mapping[str, Kind] | None = None,
     check: Callable[[Mapping[str, Any]], None] | None = None,
+    on_bad_row: str = "stop",
   ):
     """Declares a source.
 
@@ -314,8 +254,9 @@ class GeneratedSource(_Source):
       splits: the splits that `generate` knows.
       optional: as for `RowSource`.
       check: as for `RowSource`.
+      on_bad_row: as for `RowSource`.
     """
-    super().__init__(Schema(dict(fields), dict(optional or {}), check))
+    super().__init__(Schema(dict(fields), dict(optional or {}), check), on_bad_row)
     self._generate = generate
     self._splits = tuple(splits)
 
@@ -328,7 +269,7 @@ class GeneratedSource(_Source):
   def _version(self, split: str) -> Any:
     return split
 
-  def identity(self, split: str) -> dict[str, Any]:
+  def _identity(self, split: str) -> dict[str, Any]:
     digest = hashlib.sha256()
     for row in self.rows(split):
       digest.update(row["row_key"].to_bytes(8))
@@ -347,8 +288,3 @@ class GeneratedSource(_Source):
       )
     for i, row in enumerate(self._generate(split)):
       yield f"{self} split {split!r}, row {i}", row
-
-
-def _stamp(path: pathlib.Path) -> tuple[str, int, int]:
-  stat = path.stat()
-  return str(path), stat.st_size, stat.st_mtime_ns

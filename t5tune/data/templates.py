@@ -1,23 +1,25 @@
 """Templates as data: the first step from a task's rows to its text.
 
-A template is an instruction with `{field}` placeholders. `fill` draws one per row.
-A draw follows from (row key, pass, seed) and nothing else, never from a row's place
-in the stream, so any number of readers builds the same examples. In as many passes as a
-task has templates, a row meets each of them once.
+A template is an instruction with `{field}` placeholders, written beside its task and
+tagged. `fill` draws one per row, anew in every pass (`drawing.py`); in as many passes
+as a task has templates of equal standing, a row meets each of them once. An input that
+is too long is cut where the task says (`cutting.py`); some rows show exemplars first
+(`few_shot.py`).
 """
 
-import contextlib
-import contextvars
 import dataclasses
 import functools
-import hashlib
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from t5tune.data import choosing, cutting, drawing, few_shot, row_dataset
 from t5tune.errors import UserError, did_you_mean
+
+PARTS = ("inputs", "targets")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,119 +31,86 @@ class Template:
     inputs: the encoder's text, with `{field}` placeholders for text or integer
       fields of the row; `{{` and `}}` stand for braces.
     targets: the decoder's text, in the same form.
-    tags: free labels for reports.
+    tags: what kind of template this is: 'forward', 'inverted' (asks for the input,
+      given the target), 'length-limited', 'bare' (no instruction), or any other.
   """
 
   name: str
   inputs: str
   targets: str
-  tags: tuple[str, ...] = ()
+  tags: tuple[str, ...] = ("forward",)
+
+  def pieces(self, part: str) -> list[tuple[str, str | None]]:
+    """Returns (literal text, field that follows or None) pairs of a part.
+
+    Args:
+      part: 'inputs' or 'targets'.
+
+    Raises:
+      UserError: a placeholder is malformed.
+    """
+    where = f"Template {self.name!r}, {part}"
+    try:
+      parsed = list(string.Formatter().parse(getattr(self, part)))
+    except ValueError as error:
+      raise UserError(
+        f"{where}: {error}. Write fields as {{field}} and a brace as {{{{ or }}}}."
+      ) from error
+    for _, field, spec, conversion in parsed:
+      if field is not None and (not field.isidentifier() or spec or conversion):
+        raise UserError(
+          f"{where}: placeholder {{{field}}} is not a plain field name. Write"
+          " {field} without index, format or conversion."
+        )
+    return [(literal, field) for literal, field, _, _ in parsed]
+
+  def fields(self, *parts: str) -> list[str]:
+    """Returns the fields that parts name, in order."""
+    named = [field for part in parts for _, field in self.pieces(part)]
+    return list(dict.fromkeys(field for field in named if field is not None))
+
+  def render(self, part: str, values: Mapping[str, str]) -> str:
+    """Returns a part with its fields filled in.
+
+    Args:
+      part: 'inputs' or 'targets'.
+      values: text of each field.
+    """
+    pieces = self.pieces(part)
+    return "".join(text + (values[name] if name else "") for text, name in pieces)
+
+  def is_called(self, names: Sequence[str]) -> bool:
+    """Returns whether its name or one of its tags is among some names."""
+    return self.name in names or any(tag in names for tag in self.tags)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Drawing:
-  pass_index: int
-  seed: int
-  first: bool
-
-
-_DEFAULT = _Drawing(pass_index=0, seed=0, first=False)
-_DRAWING = contextvars.ContextVar("drawing", default=_DEFAULT)
-
-
-@contextlib.contextmanager
-def drawing(pass_index: int = 0, seed: int = 0) -> Iterator[None]:
-  """Sets the pass and seed of every draw in datasets built inside the block.
-
-  Args:
-    pass_index: which of a task's passes is built; epochs read different passes.
-    seed: the run's data seed.
-
-  Yields:
-    Nothing; outside any block, draws are those of pass 0 and seed 0.
-  """
-  token = _DRAWING.set(_Drawing(int(pass_index), int(seed), first=False))
-  try:
-    yield
-  finally:
-    _DRAWING.reset(token)
-
-
-@contextlib.contextmanager
-def first() -> Iterator[None]:
-  """Makes `fill` use the first template for every row: the form evaluation takes.
-
-  Other draws (`row_draw`) are then those of pass 0 and seed 0.
-
-  Yields:
-    Nothing.
-  """
-  token = _DRAWING.set(dataclasses.replace(_DEFAULT, first=True))
-  try:
-    yield
-  finally:
-    _DRAWING.reset(token)
-
-
-def row_draw(row_key: tf.Tensor, n: int, purpose: str) -> tf.Tensor:
-  """Draws an integer for a row, for use inside a stochastic preprocessor's map.
-
-  The pass and seed are those of the enclosing `drawing` block at the time the
-  dataset is built.
-
-  Args:
-    row_key: int64 scalar, the row's `row_key` feature.
-    n: number of outcomes, a Python int or int32 scalar above 0.
-    purpose: names the draw; draws for different purposes are independent.
-
-  Returns:
-    int32 scalar, uniform in [0, n).
-  """
-  context = _DRAWING.get()
-  return _draw(row_key, n, purpose, context.pass_index, context.seed)
-
-
-def _draw(
-  row_key: tf.Tensor, n: int, purpose: str, pass_index: int, seed: int
-) -> tf.Tensor:
-  salt = hashlib.blake2b(f"{purpose}/{pass_index}/{seed}".encode(), digest_size=8)
-  salt = int.from_bytes(salt.digest(), signed=True)
-  # Philox by name: the algorithm picked automatically depends on the device.
-  return tf.random.stateless_uniform(
-    [],
-    seed=tf.stack([row_key, tf.constant(salt, tf.int64)]),
-    minval=0,
-    maxval=n,
-    dtype=tf.int32,
-    alg="philox",
-  )
-
-
-def _template_draw(row_key: tf.Tensor, n: int) -> tf.Tensor:
-  """Draws a row's template: uniform in each pass, and each once in n passes."""
-  context = _DRAWING.get()
-  if context.first:
-    return tf.constant(0)
-  turn, step = divmod(context.pass_index, n)
-  return (_draw(row_key, n, "template", turn, context.seed) + step) % n
-
-
-def fill(templates: Sequence[Template]):
+def fill(
+  templates: Sequence[Template],
+  shares: Mapping[str, float] | None = None,
+  cut: cutting.Cut | None = None,
+  shots: few_shot.Shots | None = None,
+):
   """Returns a SeqIO preprocessor that puts each row into one drawn template.
 
-  Rows gain `inputs`, `targets` and `template` (its name); all other features pass
-  through. Needs the `row_key` that the sources of `t5tune.data.sources` add, or
+  Rows gain `inputs`, `targets`, `template` (its name) and `content_key` (a hash of
+  what the first template's inputs show of the row); all other features pass through.
+  Needs the `row_key` that the sources of `t5tune.data.sources` add, or
   `preprocessors.add_row_key`.
 
   Args:
     templates: at least one; the first is the canonical one, used in evaluation.
+    shares: tag -> share of the rows that take a template with this tag; the other
+      rows take one without any of these tags, as do rows whose text is too long for
+      the targets of an 'inverted' template.
+    cut: where an input that is too long is cut; by default at its end.
+    shots: exemplars shown before some of the rows; by default none.
 
   Returns:
     A `functools.partial` from dataset to dataset.
 
   Raises:
-    UserError: no templates, a name given twice, or a malformed placeholder; and,
-      when the dataset is built, a field that the rows lack.
+    UserError: no templates, a name given twice, a malformed placeholder, shares that
+      do not fit; and, when the dataset is built, a field that the rows lack.
   """
   templates = tuple(templates)
   if not templates:
@@ -154,22 +123,72 @@ def fill(templates: Sequence[Template]):
         " apart in predictions and reports, so rename one."
       )
     seen.add(template.name)
-    for part in ("inputs", "targets"):
-      _parse(template, part)
-  return functools.partial(fill_templates, templates=templates)
+    template.fields(*PARTS)
+  shares = dict(shares or {})
+  _check_shares(templates, shares)
+  if cut and not any(cut.field in t.fields("inputs") for t in templates):
+    known = sorted({f for t in templates for f in t.fields("inputs")})
+    raise UserError(
+      f"cut: no template has the field {cut.field!r} in its inputs."
+      f"{did_you_mean(cut.field, known)} They have: {', '.join(known)}."
+    )
+  return functools.partial(
+    fill_templates, templates=templates, shares=shares, cut=cut, shots=shots
+  )
+
+
+def _check_shares(templates: Sequence[Template], shares: Mapping[str, float]) -> None:
+  tags = {tag for t in templates for tag in t.tags}
+  for tag, share in shares.items():
+    if tag not in tags:
+      raise UserError(
+        f"shares: no template has the tag {tag!r}.{did_you_mean(tag, tags)} There is:"
+        f" {', '.join(sorted(tags))}."
+      )
+    if not 0 <= share <= 1:
+      raise UserError(f"shares: {tag!r} has {share}; give a share between 0 and 1.")
+  if sum(shares.values()) > 1:
+    raise UserError(f"shares: {shares} add up to more than 1.")
+  if sum(shares.values()) < 1 and all(t.is_called(list(shares)) for t in templates):
+    raise UserError(
+      f"shares: every template has one of the tags {', '.join(shares)}, so that the"
+      " other rows have none to take. Let the shares add up to 1, or add a template."
+    )
+
+
+def of_task(task: Any) -> tuple[Template, ...]:
+  """Returns the templates of a `seqio.Task`, () where it does not use `fill`."""
+  for step in task._preprocessor_constructor_args:  # SeqIO wraps the public ones
+    if getattr(step, "func", None) is fill_templates:
+      return step.keywords["templates"]
+  return ()
 
 
 def fill_templates(
-  dataset: tf.data.Dataset, templates: tuple[Template, ...]
+  dataset: tf.data.Dataset,
+  sequence_length: Mapping[str, int] | None = None,
+  output_features: Mapping[str, Any] | None = None,
+  *,
+  templates: tuple[Template, ...],
+  shares: Mapping[str, float],
+  cut: cutting.Cut | None,
+  shots: few_shot.Shots | None,
 ) -> tf.data.Dataset:
   """Draws and formats a template for each row; see `fill`, which checks them.
 
   Args:
     dataset: rows with a `row_key` and the fields the templates name.
+    sequence_length: SeqIO's; the input's is what a cut and exemplars fit into.
+    output_features: SeqIO's; its vocabulary counts the tokens.
     templates: the checked templates.
+    shares: tag -> share of the rows.
+    cut: where an input that is too long is cut, or None.
+    shots: exemplars, or None.
 
   Returns:
-    The dataset with `inputs`, `targets` and `template` added.
+    The dataset with `inputs`, `targets`, `template` and `content_key` added; with
+    `cut_tokens` (int32, tokens that the cut took away) and `shots` (int32, exemplars
+    shown), where these are used.
 
   Raises:
     UserError: a template names a field the rows lack, or one that is a list.
@@ -181,61 +200,76 @@ def fill_templates(
       " t5tune.data.sources.RowSource, or put preprocessors.add_row_key before"
       " templates.fill."
     )
-  fields = _used_fields(templates, spec)
+  kinds = {name: _kind(feature) for name, feature in spec.items()}
+  fields = check_fields(templates, kinds)
   literals, pieces = _tables(templates, fields)
   names = [template.name for template in templates]
+  asked = templates[0].fields("inputs") or fields
+  budget = cutting.Budget.of(sequence_length, output_features, "inputs")
+  choose = choosing.chooser(templates, shares)
+  exemplars = None
+  if shots and not drawing.current().evaluation:
+    exemplars = few_shot.Exemplars(shots, templates, fields, asked, budget)
+  shorten = (
+    cutting.Shortener(cut, templates, fields, budget) if cut and budget else None
+  )
+
+  fits = choosing.fitting(
+    templates, cutting.Budget.of(sequence_length, output_features, "targets")
+  )
 
   def format_row(row):
-    drawn = _template_draw(row["row_key"], len(templates))
-    texts = tf.stack([*literals, *(_as_text(row[field]) for field in fields)])
-    filled = tf.strings.reduce_join(
-      tf.gather(texts, tf.gather(tf.constant(pieces), drawn)), axis=1
-    )
-    inputs, targets = tf.unstack(filled, num=2)
-    template = tf.gather(tf.constant(names), drawn)
-    return {**row, "inputs": inputs, "targets": targets, "template": template}
+    values = [row_dataset.as_text(row[field]) for field in fields]
+    texts = tf.stack([*literals, *values])
 
-  return dataset.map(format_row, num_parallel_calls=tf.data.AUTOTUNE)
+    def filled(number):
+      made = tf.gather(texts, tf.gather(tf.constant(pieces), number))
+      return tf.unstack(tf.strings.reduce_join(made, axis=1), num=2)
 
+    drawn, instead = choose(row["row_key"])
+    drawn = tf.where(fits(drawn, filled(drawn)[1]), drawn, instead)
+    inputs, targets = filled(drawn)
+    key = row_dataset.content_key(row, asked)
+    made = {"template": tf.gather(tf.constant(names), drawn), "content_key": key}
+    if shorten:
+      inputs, made["cut_tokens"] = shorten(inputs, drawn, values)
+    if exemplars:
+      inputs, made["shots"] = exemplars.add(inputs, drawn, row["row_key"], key)
+    return {**row, "inputs": inputs, "targets": targets, **made}
 
-def _as_text(value: tf.Tensor) -> tf.Tensor:
-  return value if value.dtype == tf.string else tf.strings.as_string(value)
-
-
-def _parse(template: Template, part: str) -> list[tuple[str, str | None]]:
-  """Returns a template's (literal text, field that follows or None) pairs."""
-  where = f"Template {template.name!r}, {part}"
-  try:
-    parsed = list(string.Formatter().parse(getattr(template, part)))
-  except ValueError as error:
-    raise UserError(
-      f"{where}: {error}. Write fields as {{field}} and a brace as {{{{ or }}}}."
-    ) from error
-  for _, field, spec, conversion in parsed:
-    if field is not None and (not field.isidentifier() or spec or conversion):
-      raise UserError(
-        f"{where}: placeholder {{{field}}} is not a plain field name. Write"
-        " {field} without index, format or conversion."
-      )
-  return [(literal, field) for literal, field, _, _ in parsed]
+  # Plain tensorflow: converted, what it raises would be lost in a traceback.
+  plain = tf.autograph.experimental.do_not_convert(format_row)
+  return dataset.map(plain, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _used_fields(templates: Sequence[Template], spec) -> list[str]:
-  """Returns the fields that templates name, checked against a dataset's features."""
-  usable = {
-    name
-    for name, feature in spec.items()
-    if isinstance(feature, tf.TensorSpec)
-    and feature.shape.rank == 0
-    and (feature.dtype == tf.string or feature.dtype.is_integer)
-  }
+def _kind(feature: Any) -> Any:
+  """Returns str or int for a feature that can be filled in, else None."""
+  if not isinstance(feature, tf.TensorSpec) or feature.shape.rank != 0:
+    return None
+  return (
+    str if feature.dtype == tf.string else int if feature.dtype.is_integer else None
+  )
+
+
+def check_fields(templates: Sequence[Template], kinds: Mapping[str, Any]) -> list[str]:
+  """Checks the fields that templates name against those that rows have.
+
+  Args:
+    templates: the templates.
+    kinds: the rows' fields; str or int for those that can be filled in.
+
+  Returns:
+    The fields that templates name, each once.
+
+  Raises:
+    UserError: a template names a field the rows lack, or one that is a list.
+  """
+  usable = {name for name, kind in kinds.items() if kind in (str, int)}
   used = []
   for template in templates:
-    for part in ("inputs", "targets"):
-      for _, field in _parse(template, part):
-        if field is None or field in used:
-          continue
-        if field not in spec:
+    for part in PARTS:
+      for field in template.fields(part):
+        if field not in kinds:
           raise UserError(
             f"Template {template.name!r}, {part}: the rows have no field"
             f" {field!r}.{did_you_mean(field, usable)} Fields that can be"
@@ -248,7 +282,7 @@ def _used_fields(templates: Sequence[Template], spec) -> list[str]:
             " templates.fill."
           )
         used.append(field)
-  return used
+  return list(dict.fromkeys(used))
 
 
 def _tables(
@@ -265,7 +299,7 @@ def _tables(
     targets' pieces, (templates, 2, pieces) int32. A number below the count of
     literals stands for one of them, a number from there on for a field's value.
   """
-  parsed = [_parse(t, part) for t in templates for part in ("inputs", "targets")]
+  parsed = [t.pieces(part) for t in templates for part in PARTS]
   # The empty text fills up the shorter templates: number 0.
   literals = sorted({""} | {literal for pieces in parsed for literal, _ in pieces})
   numbered = []

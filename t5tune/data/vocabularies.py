@@ -10,11 +10,13 @@ import importlib.resources
 import os
 import pathlib
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
+from t5tune.data.escape import Escaper, unescape
 from t5tune.errors import UserError, did_you_mean
 
 PAD_ID = 0
@@ -109,25 +111,36 @@ class Tokenizer:
     self.sha256 = hashlib.sha256(serialized).hexdigest()
     self._processor = _load(serialized, str(path))
     self.size = self._processor.get_piece_size()
+    self._escaper = Escaper(self._processor, str(path))
+    self._lost = _Lost(self._escaper)
 
-  def encode(self, text: str) -> list[int]:
+  def encode(self, text: str, escape: bool = False) -> list[int]:
     """Returns the token ids of a text, without an end-of-sequence id.
 
     Args:
-      text: any text; newlines and runs of spaces count as one space.
+      text: any text; T5's kind of vocabulary takes newlines and runs of spaces for
+        one space.
+      escape: whether to escape what the vocabulary would lose; see `escape.py`.
 
     Returns:
       Ids below `size`; `<extra_id_N>` gives its sentinel wherever it stands, and
-      takes the spaces around it, as in Hugging Face's slow T5 tokenizer.
+      takes the spaces around it, as in Hugging Face's slow T5 tokenizer. Escaped,
+      it is text as any other, and `decode(ids, escape=True)` is exactly `text`.
+
+    Raises:
+      UserError: escapes are asked for and the vocabulary cannot express them.
     """
+    if escape:
+      text = self._escaper.escape(text)
     return self._processor.encode(re.sub(SENTINEL, SPACED_SENTINEL, text))
 
-  def decode(self, ids: Iterable[int]) -> str:
+  def decode(self, ids: Iterable[int], escape: bool = False) -> str:
     """Returns the text of token ids, as far as the first end of sequence.
 
     Args:
       ids: any integers (list or array); padding and ids outside the vocabulary,
         such as those of a padded embedding table, are dropped.
+      escape: whether the ids are of an escaped text, or of a model trained on such.
 
     Returns:
       The text; sentinels appear as `<extra_id_N>`, unknown pieces as ` ⁇ `.
@@ -138,7 +151,33 @@ class Tokenizer:
         break
       if PAD_ID < i < self.size:
         kept.append(i)
-    return self._processor.decode(kept)
+    text = self._processor.decode(kept)
+    return unescape(text) if escape else text
+
+  def lost_characters(self, text: str) -> Counter[str]:
+    """Counts the characters of a text that the vocabulary cannot express.
+
+    Args:
+      text: any text.
+
+    Returns:
+      How often each character occurs that is unknown to the vocabulary or that
+      normalisation changes, such as a newline into a space; a space is never lost.
+    """
+    return Counter(text.translate(self._lost))
+
+
+class _Lost(dict):
+  """A table for `str.translate` that leaves the characters a vocabulary loses."""
+
+  def __init__(self, escaper: Escaper):
+    super().__init__()
+    self._escaper = escaper
+
+  def __missing__(self, point: int) -> int | None:
+    kept = point == ord(" ") or self._escaper.expresses(chr(point))
+    self[point] = None if kept else point
+    return self[point]
 
 
 def _load(serialized: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
@@ -176,26 +215,30 @@ def _load(serialized: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
   return processor
 
 
-def seqio_vocabulary(path: str | os.PathLike):
+def seqio_vocabulary(path: str | os.PathLike, escape: bool = False):
   """Returns SeqIO's view of a vocabulary file; the file is read on first use.
 
   Args:
     path: a SentencePiece model.
+    escape: whether encoding escapes what the vocabulary would lose, and decoding
+      gives it back.
 
   Returns:
     A `seqio.SentencePieceVocabulary` with 100 extra ids.
   """
   from t5tune.data import seqio_vocabulary as definition
 
-  return definition.T5Vocabulary(str(path), extra_ids=EXTRA_IDS)
+  return definition.T5Vocabulary(str(path), extra_ids=EXTRA_IDS, escape=escape)
 
 
-def output_features(vocabulary: str | os.PathLike | None = None):
+def output_features(vocabulary: str | os.PathLike | None = None, escape: bool = False):
   """Returns the `inputs` and `targets` features that every task registers with.
 
   Args:
     vocabulary: a SentencePiece model; by default T5's public one, which a run
-      replaces with `task.replace(output_features=output_features(path))`.
+      replaces by its own.
+    escape: whether the text survives characters that the vocabulary lacks, such as
+      newlines and braces in T5's own, at the price of some more tokens.
 
   Returns:
     A dict of `seqio.Feature` by name, both with an end-of-sequence id.
@@ -203,7 +246,7 @@ def output_features(vocabulary: str | os.PathLike | None = None):
   import seqio
 
   feature = seqio.Feature(
-    vocabulary=seqio_vocabulary(vocabulary or T5_PUBLIC_VOCABULARY),
+    vocabulary=seqio_vocabulary(vocabulary or T5_PUBLIC_VOCABULARY, escape),
     add_eos=True,
     required=True,
   )

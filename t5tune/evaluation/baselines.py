@@ -14,12 +14,12 @@ _FINALISTS = 6  # of these, how many are scored with the task's own metrics
 
 
 def unigram_loss(
-  train_counts: Mapping[str, int], targets: Sequence[np.ndarray], vocab_size: int
+  train_counts: Mapping[int, int], targets: Sequence[np.ndarray], vocab_size: int
 ) -> float:
   """Returns the loss of a unigram model of the training targets.
 
   Args:
-    train_counts: token id (as text) -> its count among the training targets.
+    train_counts: token id -> its count among the training targets.
     targets: int32 target tokens of each evaluation row.
     vocab_size: ids of the vocabulary; each is counted once more (Laplace).
 
@@ -28,7 +28,7 @@ def unigram_loss(
   """
   counts = np.ones(vocab_size)
   for token, count in train_counts.items():
-    counts[int(token)] += count
+    counts[token] += count
   log_probs = np.log(counts / counts.sum())
   return float(-np.mean(log_probs[np.concatenate(targets)]))
 
@@ -58,7 +58,9 @@ def best_constant(
     The answer and its scores.
   """
   spread = np.unique(np.linspace(0, len(train) - 1, _POOL).round().astype(int))
-  pool = collections.Counter(tokenizer.decode(t) for _, t in train.read(spread))
+  escape = (train.manifest.get("escape") or {}).get("targets", False)
+  targets = [tokens for _, tokens in train.read(spread)]
+  pool = collections.Counter(tokenizer.decode(t, escape) for t in targets)
   bags = [collections.Counter(r["targets_pretokenized"].split()) for r in rows]
 
   def overlap(answer: str) -> float:

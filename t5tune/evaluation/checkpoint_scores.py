@@ -71,7 +71,10 @@ def score_checkpoints(run: Any, flags: Any) -> None:
     run = run.with_model(pretrained.run_as(recorded, run.model))
   tokenizer = _tokenizer(run, run_directory.vocabulary(workdir))
   run = run.with_model(t5.pad_vocab_size(run.model, tokenizer.size))
-  run_directory.check_model(workdir, run.identity(tokenizer.sha256, ""))
+  model_identity = run_directory.model_identity(run.model)
+  run_directory.check_model(
+    workdir, {"model": model_identity, "VOCABULARY": tokenizer.sha256}
+  )
   saved = checkpoints.Checkpoints(
     workdir / "checkpoints", run.chosen_by, read_only=True
   )
@@ -99,5 +102,6 @@ def score_checkpoints(run: Any, flags: Any) -> None:
       before = results.load_scores(workdir, "test", 0) if step else None
       tables.print_losses(console, after, before)
       tables.print_scores(console, f"Scores at step {step:,}", after, before)
+      tables.print_templates(console, after)
   places = f"{workdir}/scores, {workdir}/predictions"
   console.print(f"scores and predictions: {places}", highlight=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -34,6 +34,7 @@ class TaskResult:
     mean_length: mean length of the predictions, in tokens.
     at_cap: share of predictions cut at the decode length, 0 to 1.
     rows: the rows' features, with `prediction` and `references` added.
+    templates: template -> scores, for every template of the task, or None.
   """
 
   task: str
@@ -48,6 +49,7 @@ class TaskResult:
   mean_length: float
   at_cap: float
   rows: list[dict[str, Any]]
+  templates: dict[str, dict[str, float]] | None = None
 
   @property
   def headline(self) -> tuple[str, float]:
@@ -58,6 +60,19 @@ class TaskResult:
     """All but the rows, as JSON values."""
     values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
     return {**values, "rows": len(self.rows)}
+
+
+class _Answers(NamedTuple):
+  """What a model answered to a task's rows, under one template."""
+
+  examples: list[tuple[np.ndarray, np.ndarray]]
+  rows: list[dict[str, Any]]
+  references: list[Any]
+  outputs: list[np.ndarray]
+  predictions: list[str]
+  others: list[int] | None  # for each row, the one whose inputs it was also given
+  sums: np.ndarray  # of loss, loss with other inputs, and tokens
+  scores: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +185,39 @@ class Evaluator:
     _check_measured(best_metric, [f"{name}/{metric}" for metric in scores])
 
   def _evaluate_task(self, params, task, split, max_examples, full, progress):
-    store = token_store.TokenStore(task.splits[split])
+    # Under every template, where that was asked for; the first one's are the scores.
+    stores = {"": task.splits[split], **(task.variants.get(split, {}) if full else {})}
+    named = list(stores)[1:]
+    if named:
+      del stores[""]
+    by_template = {}
+    for number, (template, path) in enumerate(stores.items()):
+      report = functools.partial(_further, progress, number, len(stores))
+      answers = self._answer(params, task.name, path, max_examples, report)
+      by_template[template] = answers.scores
+      if number == 0:
+        first = answers
+    extra = self._baselines(task, first) if full else {}
+    return TaskResult(
+      task=task.name,
+      split=split,
+      scores=first.scores,
+      templates=by_template if named else None,
+      loss=float(first.sums[0] / first.sums[2]),
+      shuffled_loss=float(first.sums[1] / first.sums[2]) if first.others else None,
+      unigram_loss=extra.get("unigram_loss"),
+      constant=extra.get("constant"),
+      constant_answer=extra.get("constant_answer"),
+      shuffled=extra.get("shuffled"),
+      mean_length=float(np.mean([_length(tokens) for tokens in first.outputs])),
+      at_cap=float(np.mean([decoding.EOS_ID not in t for t in first.outputs])),
+      rows=self._kept_rows(task.name, first, full),
+    )
+
+  def _answer(self, params, name, path, max_examples, progress) -> "_Answers":
+    """Decodes and scores a task's rows, or some of them spread over its store."""
+    store = token_store.TokenStore(path)
+    escape = (store.manifest.get("escape") or {}).get("targets", False)
     count = min(len(store), max_examples or len(store))
     chosen = np.linspace(0, len(store) - 1, count).round().astype(int)
     examples = store.read(chosen)
@@ -186,45 +233,42 @@ class Evaluator:
         outputs[i] = tokens
       done += len(members)
       progress(done, count)
-    predictions = [self._tokenizer.decode(tokens) for tokens in outputs]
-    references = self._scorer.references(task.name, rows)
-    score = functools.partial(self._scorer.score, task.name, rows, references)
-    lengths = [_length(tokens) for tokens in outputs]
-    extra = {}
-    if full:
-      extra = self._baselines(task, rows, references, examples)
-      if others:
-        extra["shuffled"] = score([predictions[i] for i in others])
-    for row, prediction, reference in zip(rows, predictions, references, strict=True):
-      row |= {"prediction": prediction, "references": _as_list(reference)}
-      if full:
-        row["scores"] = self._scorer.score(task.name, [row], [reference], [prediction])
-    return TaskResult(
-      task=task.name,
-      split=split,
-      scores=score(predictions),
-      loss=float(sums[0] / sums[2]),
-      shuffled_loss=float(sums[1] / sums[2]) if others else None,
-      unigram_loss=extra.get("unigram_loss"),
-      constant=extra.get("constant"),
-      constant_answer=extra.get("constant_answer"),
-      shuffled=extra.get("shuffled"),
-      mean_length=float(np.mean(lengths)),
-      at_cap=float(np.mean([decoding.EOS_ID not in tokens for tokens in outputs])),
-      rows=rows,
+    predictions = [self._tokenizer.decode(tokens, escape) for tokens in outputs]
+    references = self._scorer.references(name, rows)
+    scores = self._scorer.score(name, rows, references, predictions)
+    return _Answers(
+      examples, rows, references, outputs, predictions, others, sums, scores
     )
 
-  def _baselines(self, task, rows, references, examples):
+  def _kept_rows(self, name, answers: "_Answers", full) -> list[dict[str, Any]]:
+    """Returns the rows with what the model answered, and if `full` their scores."""
+    kept = zip(answers.rows, answers.predictions, answers.references, strict=True)
+    for row, prediction, reference in kept:
+      row |= {"prediction": prediction, "references": _as_list(reference)}
+      if full:
+        row["scores"] = self._scorer.score(name, [row], [reference], [prediction])
+    return answers.rows
+
+  def _baselines(self, task, answers: "_Answers") -> dict[str, Any]:
     extra = {}
+    if answers.others:
+      swapped = [answers.predictions[i] for i in answers.others]
+      rows, references = answers.rows, answers.references
+      extra["shuffled"] = self._scorer.score(task.name, rows, references, swapped)
     if task.passes:
       train = token_store.TokenStore(task.passes[0])
       extra["unigram_loss"] = baselines.unigram_loss(
-        train.manifest["target_token_counts"],
-        [targets for _, targets in examples],
+        train.target_token_counts,
+        [targets for _, targets in answers.examples],
         self._tokenizer.size,
       )
       extra["constant_answer"], extra["constant"] = baselines.best_constant(
-        self._scorer, task.name, rows, references, train, self._tokenizer
+        self._scorer,
+        task.name,
+        answers.rows,
+        answers.references,
+        train,
+        self._tokenizer,
       )
     return extra
 
@@ -310,6 +354,11 @@ def _check_measured(best_metric: str, measured: Collection[str]) -> None:
       f"{errors.did_you_mean(best_metric, measured)} There is: 'average',"
       f" {', '.join(map(repr, measured))}."
     )
+
+
+def _further(progress, number: int, count: int, done: int, total: int) -> None:
+  """Reports how far one of several equal parts is as part of the whole."""
+  progress(number * total + done, count * total)
 
 
 def _length(tokens: np.ndarray) -> int:

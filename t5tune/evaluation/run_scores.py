@@ -92,6 +92,7 @@ class RunScores:
       "examples": self._run.test_examples,
       "lengths": [self._run.input_length, self._run.target_length],
       "beam": dataclasses.asdict(self._run.beam),
+      "template": self._run.eval_template,
     }
 
   def _keep(

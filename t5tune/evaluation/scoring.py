@@ -25,8 +25,7 @@ class Scorer:
 
   @functools.cached_property
   def _tasks(self) -> dict[str, Any]:
-    definitions.load_tasks(self._request.task_modules, self._request.data_dir)
-    return {t.name: t for t, _ in definitions.get_tasks(self._request.mixture)}
+    return {task.name: task for task, _ in definitions.load(self._request)}
 
   def references(self, task: str, rows: Sequence[dict]) -> list[Any]:
     """Returns what the postprocessor makes of each row's target."""

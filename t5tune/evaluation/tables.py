@@ -2,6 +2,7 @@
 
 import pathlib
 
+import numpy as np
 from rich import markup
 from rich.console import Console
 from rich.table import Table
@@ -60,6 +61,34 @@ def print_scores(
       f"More than 2 % of the outputs were cut at TARGET_LENGTH: {', '.join(capped)}",
       highlight=False,
     )
+
+
+def print_templates(console: Console, after: dict[str, dict]) -> None:
+  """Prints each task's headline score over all of its templates, where measured.
+
+  Args:
+    console: where to print.
+    after: task -> summary.
+  """
+  table = Table(title="Headline score over all templates", title_justify="left")
+  for name in ("task", "metric"):
+    table.add_column(name)
+  for name in ("templates", "mean", "worst", "spread"):
+    table.add_column(name, justify="right")
+  table.add_column("worst template")
+  for task, summary in after.items():
+    if not summary.get("templates"):
+      continue
+    metric = next(iter(summary["scores"]))
+    scores = {name: s[metric] for name, s in summary["templates"].items()}
+    is_error = "error" in metric
+    worst = (max if is_error else min)(scores, key=scores.get)
+    mean, spread = float(np.mean([*scores.values()])), float(np.std([*scores.values()]))
+    numbers = [_number(v) for v in (mean, scores[worst], spread)]
+    table.add_row(task, metric, str(len(scores)), *numbers, worst)
+  if table.row_count:
+    console.print(table)
+    console.print("spread: standard deviation over the templates", highlight=False)
 
 
 def print_losses(

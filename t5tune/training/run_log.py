@@ -53,6 +53,7 @@ class RunLog:
     kind: str,
     values: Mapping[str, float],
     labels: Mapping[str, str] | None = None,
+    details: Mapping[str, Any] | None = None,
   ) -> None:
     """Appends a record.
 
@@ -61,9 +62,10 @@ class RunLog:
       kind: 'train' or 'eval'.
       values: name -> number.
       labels: what else names the record, such as the task and split.
+      details: JSON values that stand in `metrics.jsonl` alone.
     """
     labels = dict(labels or {})
-    record: dict[str, Any] = {"step": step, "kind": kind, **labels, **values}
+    record = {"step": step, "kind": kind, **labels, **values, **(details or {})}
     try:
       self._file.write(json.dumps(record) + "\n")
       self._file.flush()

@@ -3,6 +3,7 @@
 config.gin      the complete configuration of the latest start
 run.json        what must not change between starts
 mixture.json    examples, rate and epochs of every task
+    data.json       the token stores and how batches are made of them
 spiece.model    the vocabulary
 checkpoints/    orbax
 metrics.jsonl   one line for every logged step and evaluated task

@@ -1,6 +1,5 @@
 """The feed: what is fed, in which order, and from where it goes on."""
 
-import collections
 import itertools
 import json
 import subprocess
@@ -23,6 +22,8 @@ def config(pack: bool, batch_size: int = 6, seed: int = 0) -> feed.FeedConfig:
 def small_windows(monkeypatch):
   """Windows of 64 examples, so that a few batches cross several."""
   monkeypatch.setattr(feed, "_WINDOW", 64)
+  monkeypatch.setattr(feed, "_LEAST_WINDOW", 32)
+  monkeypatch.setattr(feed, "_WINDOW_BATCHES", 5)
 
 
 @pytest.fixture(scope="module")
@@ -51,83 +52,71 @@ def assert_equal(found, wanted):
     assert all(np.array_equal(f[k], w[k]) for k in w)
 
 
-def test_an_epoch_has_every_example_once_and_epochs_take_turns_with_passes(tmp_path):
-  made = mixture(tmp_path, sizes=(30,), rates=(1.0,), passes=3)
-  batches = iter(feed.Feed(made, config(pack=False)))
-  epochs = [fed(take(batches, 5)) for _ in range(7)]
+@pytest.mark.parametrize("pack", [True, False])
+def test_an_epoch_feeds_every_example_once(tmp_path, pack):
+  # Windows of an epoch's length: however short, it is whole before the next begins.
+  made = mixture(tmp_path, sizes=(300,), rates=(1.0,), passes=3)
+  data = feed.Feed(made, config(pack))
+  batches, tokens = iter(data), []
+  while len(tokens) < 5 * 300 + 200:
+    tokens += fed(take(batches, 1))
+  epochs = [tokens[300 * e : 300 * (e + 1)] for e in range(5)]
   for e, epoch in enumerate(epochs):
     first = 1000 * (e % 3)
-    assert sorted(epoch) == list(range(first + 1, first + 31))
+    assert sorted(epoch) == list(range(first + 1, first + 301))
   orders = {tuple(token % 1000 for token in epoch) for epoch in epochs}
-  assert len(orders) == 7  # each is shuffled anew
+  assert len(orders) == 5  # each is shuffled anew
 
 
 @pytest.mark.parametrize("pack", [True, False])
-def test_batches_hold_the_planned_examples(small_windows, three_tasks, pack):
+def test_batches_hold_the_drawn_examples(small_windows, three_tasks, pack):
   data = feed.Feed(three_tasks, config(pack))
-  wanted, rows = [], 0
-  for window in range(3):
-    plan, examples = data.plan(window)
-    assert sorted(i for row in plan for i in row) == list(range(len(examples)))
-    wanted += [examples[i] for row in plan for i in row]
-    rows += len(plan)
-  count = rows // 6
-  batches = take(iter(data), count)
-  tokens = fed(batches)
-  # (task, pass, record) -> the token that its example is made of
-  expected = [1000 * (2 * task + p) + record + 1 for task, p, record in wanted]
-  assert tokens == expected[: len(tokens)]
-  assert len(expected) - len(tokens) < 6 * LENGTHS[0]
-  for batch in batches:
-    assert batch["encoder_input_tokens"].shape == (6, LENGTHS[0])
-    assert batch["decoder_target_tokens"].shape == (6, LENGTHS[1])
+  batches, state = iter(data), {"window": 0, "row": 0}
+  found = []
+  while state["window"] < 4:
+    examples, shape, state = data.take(state)
+    batch = next(batches)
+    assert batches.get_state() == state
+    # (task, pass, record) -> the token that the example is made of
+    expected = 1000 * (2 * examples["task"] + examples["pass_index"])
+    expected += examples["record"] + 1
+    assert fed([batch]) == expected.tolist()
+    assert batch["encoder_input_tokens"].shape == (6, shape[0])
+    assert batch["decoder_target_tokens"].shape == (6, shape[1])
+    assert shape in data.shapes
     segments = batch["encoder_segment_ids"].max(axis=1)
-    assert np.all(segments >= 1)
+    assert segments.tolist() == np.bincount(examples["row"]).tolist()
     assert pack or np.all(segments == 1)
+    found += expected.tolist()
+  drawn = data.examples.draws(0, 4 * data.window)
+  drawn = 1000 * (2 * drawn["task"] + drawn["pass_index"]) + drawn["record"] + 1
+  drawn = drawn.reshape(4, -1)
+  for window in drawn:
+    part, found = found[: len(window)], found[len(window) :]
+    assert sorted(part) == sorted(window.tolist())
 
 
-def test_rates_decide_the_share(three_tasks):
-  order = feed.Feed(three_tasks, config(pack=False)).examples
-  tasks = [order[i][0] for i in range(800)]
-  for first in (0, 57, 400):
-    counts = collections.Counter(tasks[first : first + 400])
-    for task, share in enumerate((2 / 8, 5 / 8, 1 / 8)):
-      assert counts[task] == pytest.approx(400 * share, abs=2)
+def test_unpacked_batches_are_alike_in_length_and_less_padded(tmp_path):
+  made = mixture(tmp_path, sizes=(3000,), rates=(1.0,))
+  data = feed.Feed(made, feed.FeedConfig(8, 40, 20, False, 0))
+  batches = take(iter(data), 300)
+  shapes = {
+    (b["encoder_input_tokens"].shape[1], b["decoder_input_tokens"].shape[1])
+    for b in batches
+  }
+  assert shapes <= set(data.shapes) and 1 < len(data.shapes) <= 4
+  filled = sum((b["encoder_segment_ids"] > 0).sum() for b in batches)
+  room = sum(b["encoder_segment_ids"].size for b in batches)
+  assert filled / room > 2 * filled / (300 * 8 * 40)
 
 
 def test_the_seed_decides_the_order(three_tasks):
-  def order(seed):
-    examples = feed.Feed(three_tasks, config(pack=False, seed=seed)).examples
-    return [examples[i] for i in range(100)]
+  def tokens(seed, pack):
+    return fed(take(iter(feed.Feed(three_tasks, config(pack, seed=seed))), 20))
 
-  assert order(3) == order(3)
-  assert order(3) != order(4)
-
-
-@pytest.mark.parametrize("pack", [True, False])
-@pytest.mark.parametrize("ahead", [True, False], ids=["thread", "plain"])
-def test_restored_state_goes_on_with_the_next_batch(
-  small_windows, three_tasks, pack, ahead
-):
-  data = feed.Feed(three_tasks, config(pack))
-  start = data.batches if ahead else data.__iter__
-  reference, states = start(), []
-  batches = []
-  for _ in range(23):
-    states.append(json.loads(json.dumps(reference.get_state())))
-    batches.append(next(reference))
-  assert_equal(batches, take(iter(data), 23))
-  for at in (0, 1, 5, 6, 13, 20):
-    resumed = start()
-    resumed.set_state(states[at])
-    assert_equal(take(resumed, 3), batches[at : at + 3])
-    if ahead:
-      resumed.close()
-  # Also back to where it was before, in the middle of its work.
-  reference.set_state(states[4])
-  assert_equal(take(reference, 2), batches[4:6])
-  if ahead:
-    reference.close()
+  for pack in (True, False):
+    assert tokens(3, pack) == tokens(3, pack)
+    assert tokens(3, pack) != tokens(4, pack)
 
 
 @pytest.mark.parametrize("pack", [True, False])
@@ -145,46 +134,10 @@ def test_processes_share_the_global_batch(small_windows, three_tasks, pack, proc
   assert_equal(joined, whole)
 
 
-@pytest.mark.parametrize("pack", [True, False])
-def test_summary_against_brute_force(tmp_path, pack):
-  sizes = (400, 900, 150)
-  made = mixture(tmp_path, sizes=sizes, rates=(2.0, 5.0, 1.0), passes=2)
-  data = feed.Feed(made, config(pack, batch_size=16))
-  steps = 120
-  summary = data.summary(steps)
-  counts, tokens = collections.Counter(), collections.Counter()
-  batches = take(iter(data), steps)
-  totals = np.zeros(2)
-  for batch in batches:
-    for row in range(16):
-      targets = batch["decoder_target_tokens"][row]
-      totals += (batch["encoder_segment_ids"][row] > 0).sum(), (targets > 0).sum()
-      for token, group in itertools.groupby(targets[targets > 0].tolist()):
-        task = token // 2000  # two passes of up to 1000 examples
-        counts[task] += 1
-        tokens[task] += len(list(group))
-  examples = counts.total()
-  near = {"rel": 0.05}  # lengths are taken from the first pass, plans from two windows
-  assert summary.examples_per_batch == pytest.approx(examples / steps, **near)
-  assert summary.target_tokens_per_batch == pytest.approx(totals[1] / steps, **near)
-  room = 16 * steps * np.array(LENGTHS)
-  found = [summary.input_density, summary.target_density]
-  assert found == pytest.approx((totals / room).tolist(), **near)
-  assert summary.steps_per_epoch == pytest.approx(sum(sizes) * steps / examples, **near)
-  assert [t.examples for t in summary.tasks] == list(sizes)
-  assert [t.passes for t in summary.tasks] == [2, 2, 2]
-  for k, task in enumerate(summary.tasks):
-    assert task.share == pytest.approx(counts[k] / examples, abs=0.005)
-    assert task.token_share == pytest.approx(tokens[k] / totals[1], abs=0.02)
-    assert task.epochs == pytest.approx(counts[k] / task.examples, **near)
-  assert sum(t.share for t in summary.tasks) == pytest.approx(1)
-  assert sum(t.token_share for t in summary.tasks) == pytest.approx(1)
-
-
 def test_a_damaged_store_stops_the_feed_with_its_message(tmp_path):
   made = mixture(tmp_path, sizes=(12,), rates=(1.0,))
   data = feed.Feed(made, config(pack=False))
-  (tmp_path / "0-0" / "tokens.array_record").unlink()
+  (tmp_path / "0-0" / "tokens.bin").unlink()
   batches = data.batches()
   with pytest.raises(token_store.errors.UserError, match="delete that directory"):
     next(batches)

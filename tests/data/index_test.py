@@ -62,7 +62,7 @@ def prepared(tmp_path, monkeypatch) -> Prepared:
   files = [write_rows(data / f"{s}.jsonl", ROWS) for s in ("train", "validation")]
   made = mixture(tmp_path / "stores", sizes=(3, 4), rates=(1.0, 2.5), passes=2)
   file = tmp_path / "prepared" / "x.json"
-  index.save(file, made, index.dependencies(files))
+  index.save(file, made, index.dependencies(files, {f.parent for f in files}))
   return Prepared(made, file, code, data)
 
 
@@ -137,7 +137,7 @@ def test_files_that_tensorflow_writes_for_itself_do_not_count(
   module = type(sys)(generated.stem)
   module.__file__ = str(generated)
   monkeypatch.setitem(sys.modules, generated.stem, module)
-  index.save(prepared.file, prepared.mixture, index.dependencies([]))
+  index.save(prepared.file, prepared.mixture, index.dependencies([], []))
   generated.unlink()
   assert index.load(prepared.file) == prepared.mixture
 
@@ -164,6 +164,12 @@ def test_each_request_has_its_own_index(tmp_path, monkeypatch):
     {"max_passes": 3},
     {"splits": ("validation",)},
     {"train": False},
+    {"row_tokens": 99},
+    {"held_out_templates": ("inverted",)},
+    {"eval_template": "all"},
+    {"files": {"train_file": "x.jsonl"}},
+    {"data_cap": 5},
+    {"cache_dirs": ("caches",)},
   ]
   assert {k for c in changed for k in c} == {f.name for f in dataclasses.fields(first)}
   paths = [index.path("stores", first)]

@@ -23,19 +23,23 @@ def brute_force(lengths, capacity):
   return rows
 
 
+def members(rows: np.ndarray) -> list[list[int]]:
+  """Returns the examples of each row."""
+  return [np.flatnonzero(rows == r).tolist() for r in range(rows.max(initial=-1) + 1)]
+
+
 @pytest.mark.parametrize("capacity", [(9, 4), (20, 8), (12, 300), (300, 5)])
 @pytest.mark.parametrize("seed", range(5))
 def test_first_fit_is_first_fit(capacity, seed):
   lengths = np.array([(len(s), len(t)) for s, t in examples(80, seed)])
-  rows = packing.first_fit(lengths, capacity)
+  rows = members(packing.first_fit(lengths, capacity))
   assert rows == brute_force(lengths.tolist(), capacity)
-  assert sorted(i for row in rows for i in row) == list(range(80))
   for row in rows:
     assert np.all(lengths[row].sum(axis=0) <= capacity)
 
 
 def test_no_examples_no_rows():
-  assert packing.first_fit(np.zeros((0, 2), int), (4, 4)) == []
+  assert packing.first_fit(np.zeros((0, 2), int), (4, 4)).tolist() == []
 
 
 @pytest.mark.parametrize("length", [(5, 1), (1, 5)])
@@ -67,7 +71,7 @@ def test_batch_by_hand():
 def test_a_packed_row_holds_its_examples_whole_and_apart(seed):
   made = examples(60, seed)
   lengths = np.array([(len(s), len(t)) for s, t in made])
-  plan = packing.first_fit(lengths, (20, 9))
+  plan = members(packing.first_fit(lengths, (20, 9)))
   batch = packing.to_batch([[made[i] for i in row] for row in plan], (20, 9))
   for r, row in enumerate(plan):
     for segment, i in enumerate(row, start=1):

@@ -33,11 +33,12 @@ def examples(count: int, seed: int = 0, longest: int = 9, first: int = 0) -> lis
   ]
 
 
-def write(path: pathlib.Path, made: Sequence[Example]) -> str:
-  """Writes a store."""
+def write(path: pathlib.Path, made: Sequence[Example], **manifest) -> str:
+  """Writes a store; the key of an example is its first token."""
   with token_store.writing(path, keep_rows=False) as writer:
     for inputs, targets in made:
-      writer.append(inputs, targets, {})
+      writer.append(inputs, targets, {}, int(inputs[0]))
+    writer.manifest = manifest
   return str(path)
 
 

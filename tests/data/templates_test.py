@@ -7,7 +7,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from t5tune.data import fingerprint, templates
+from t5tune.data import drawing, fingerprint, templates, vocabularies
 from t5tune.data.templates import Template
 from t5tune.errors import UserError
 
@@ -26,9 +26,9 @@ def dataset(count=4):
   )
 
 
-def filled(step, rows=None, pass_index=0, seed=0):
+def filled(step, rows=None, pass_index=0, seed=0, held_out=()):
   """Returns the template's name for each text."""
-  with templates.drawing(pass_index=pass_index, seed=seed):
+  with drawing.training(pass_index, seed, held_out):
     built = step(dataset() if rows is None else rows)
   return {r["text"].decode(): r["template"].decode() for r in built.as_numpy_iterator()}
 
@@ -47,7 +47,8 @@ def test_fields_are_filled_in_and_the_rest_passes_through():
     assert row["template"] == b"a"
     assert (row["stars"], row["text"].decode()) == (i, f"text {i}")
     assert set(row) == {
-      *("row_key", "text", "stars", "tags", "inputs", "targets", "template")
+      *("row_key", "text", "stars", "tags"),
+      *("inputs", "targets", "template", "content_key"),
     }
 
 
@@ -127,16 +128,69 @@ def test_seeds_are_independent():
   assert abs(agree - 1 / 4) < 0.04  # four standard deviations
 
 
-def test_evaluation_uses_the_first_template():
-  with templates.drawing(pass_index=5), templates.first():
+@pytest.mark.parametrize("asked, used", [(None, b"t0"), ("t2", b"t2")])
+def test_evaluation_uses_the_first_template_or_the_one_asked_for(asked, used):
+  with drawing.training(pass_index=5), drawing.evaluation(asked):
     built = templates.fill(FOUR)(dataset(20))
-  assert {row["template"] for row in built.as_numpy_iterator()} == {b"t0"}
+  assert {row["template"] for row in built.as_numpy_iterator()} == {used}
+
+
+INVERTED = Template("i", "Write {stars}.", "{text}", ("inverted",))
+
+
+def test_a_tag_has_its_stated_share():
+  step = templates.fill([*FOUR, INVERTED], {"inverted": 0.2})
+  for pass_index in range(3):
+    counts = collections.Counter(filled(step, dataset(4000), pass_index).values())
+    # Standard deviation: 25 for the tag, 25 for each of the others.
+    assert abs(counts["i"] - 800) < 100
+    assert all(abs(counts[t.name] - 800) < 100 for t in FOUR)
+
+
+def test_held_out_templates_are_never_drawn():
+  step = templates.fill([*FOUR, INVERTED], {"inverted": 0.2})
+  drawn = collections.Counter(
+    name
+    for p in range(5)
+    for name in filled(step, dataset(200), p, held_out=["t1", "inverted"]).values()
+  )
+  assert set(drawn) == {"t0", "t2", "t3"}
+  with pytest.raises(UserError, match="HELD_OUT_TEMPLATES = .*no template is left"):
+    filled(step, held_out=["forward", "inverted"])
+  # Those with a share take all rows where the others are held out.
+  assert set(filled(step, held_out=["forward"]).values()) == {"i"}
+
+
+def test_a_text_too_long_for_an_inverted_target_takes_another_template(vocabulary):
+  features = vocabularies.output_features(vocabulary)
+  rows = dataset(200).map(
+    lambda row: {
+      **row,
+      "text": tf.where(row["stars"] % 2 == 0, row["text"] + " so long" * 30, "short"),
+    }
+  )
+  step = templates.fill([*FOUR, INVERTED], {"inverted": 0.5})
+  made = step(rows, {"inputs": 64, "targets": 16}, features)
+  for row in made.as_numpy_iterator():
+    tokens = features["targets"].vocabulary.encode(row["targets"].decode())
+    assert len(tokens) < 16
+  templates_of = collections.Counter(
+    (row["stars"] % 2, row["template"] == b"i") for row in made.as_numpy_iterator()
+  )
+  assert templates_of[0, True] == 0 and templates_of[1, True] > 30
+
+
+def test_content_keys_tell_what_the_first_template_shows():
+  step = templates.fill([Template("a", "{stars}", "{text}"), FOUR[0]])
+  rows = dataset(4).map(lambda row: {**row, "stars": row["stars"] // 2})
+  keys = [row["content_key"] for row in step(rows).as_numpy_iterator()]
+  assert keys[0] == keys[1] != keys[2] == keys[3]
 
 
 def test_the_context_ends_with_its_block():
   step = templates.fill(FOUR)
   default = filled(step, dataset(50))
-  with pytest.raises(RuntimeError), templates.drawing(pass_index=2):
+  with pytest.raises(RuntimeError), drawing.training(pass_index=2):
     raise RuntimeError
   built = step(dataset(50))
   assert [r["template"].decode() for r in built.as_numpy_iterator()] == list(
@@ -146,9 +200,9 @@ def test_the_context_ends_with_its_block():
 
 def test_row_draw_serves_a_users_own_preprocessor():
   def draws(purpose, pass_index):
-    with templates.drawing(pass_index=pass_index):
+    with drawing.training(pass_index=pass_index):
       built = dataset(1000).map(
-        lambda row: templates.row_draw(row["row_key"], 10, purpose)
+        lambda row: drawing.row_draw(row["row_key"], 10, purpose)
       )
     return np.array(list(built.as_numpy_iterator()))
 
@@ -179,12 +233,24 @@ WRONG = [
   ([Template("b", "x", "{starz}")], "'b', targets: .* 'starz'. Did you mean 'stars'"),
   ([Template("b", "{tags}", "x")], "field 'tags' is not one text or integer"),
 ]
+WRONG_SHARES = [
+  ({"invert": 0.1}, "no template has the tag 'invert'. Did you mean 'inverted'"),
+  ({"inverted": 1.5}, "'inverted' has 1.5; give a share between 0 and 1"),
+  ({"inverted": 0.6, "forward": 0.6}, "add up to more than 1"),
+  ({"inverted": 0.2, "forward": 0.3}, "every template has one of the tags"),
+]
 
 
 @pytest.mark.parametrize(("wrong", "message"), WRONG)
 def test_wrong_templates_are_named_before_any_row_is_read(wrong, message):
   with pytest.raises(UserError, match=message):
     templates.fill(wrong)(dataset())
+
+
+@pytest.mark.parametrize(("shares", "message"), WRONG_SHARES)
+def test_wrong_shares_are_named(shares, message):
+  with pytest.raises(UserError, match=message):
+    templates.fill([*FOUR, INVERTED], shares)
 
 
 def test_rows_without_a_key_are_told_how_to_get_one():

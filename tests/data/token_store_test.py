@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from store_data import examples, write
 
-from t5tune.data import token_store
+from t5tune.data import file_pool, token_store
 from t5tune.errors import UserError
 
 
@@ -33,26 +33,59 @@ def test_reads_what_was_written_in_any_order(tmp_path):
   assert store.manifest["examples"] == 50
   assert store.manifest["target_tokens"] == sum(t for _, t in lengths)
   tokens = list(itertools.chain.from_iterable(t.tolist() for _, t in wanted))
-  counts = store.manifest["target_token_counts"]
-  assert {int(k): n for k, n in counts.items()} == {
-    token: tokens.count(token) for token in tokens
-  }
+  assert store.target_token_counts == {t: tokens.count(t) for t in tokens}
+  assert same([store[-1]], [wanted[49]])
+  assert store.read([]) == []
   with pytest.raises(IndexError):
     store[50]
+
+
+@pytest.mark.parametrize("largest,bytes_each", [(2**16 - 1, 2), (2**16, 4)])
+def test_tokens_take_no_more_room_than_they_need(tmp_path, largest, bytes_each):
+  # Also where the one large token comes last, and examples are many.
+  wanted = [*examples(3000, longest=300), (np.array([1]), np.array([largest, 1]))]
+  write(tmp_path / "s", wanted)
+  store = token_store.TokenStore(tmp_path / "s")
+  assert same(store.read(range(3001)), wanted)
+  size = (tmp_path / "s" / "tokens.bin").stat().st_size
+  assert size == bytes_each * store.lengths.sum()
+  assert store[3000][0].dtype == np.int32
+
+
+def test_keys_are_kept(tmp_path):
+  keys = [0, 2**63 - 1, 12345]
+  with token_store.writing(tmp_path / "s", keep_rows=False) as writer:
+    for key in keys:
+      writer.append(*examples(1)[0], {}, key)
+  found = token_store.TokenStore(tmp_path / "s").keys
+  assert found.dtype == np.int64
+  assert found.tolist() == keys
+
+
+def test_a_token_that_is_none_is_named(tmp_path):
+  with pytest.raises(UserError, match="example 1 holds the token -100"):
+    write(tmp_path / "s", [*examples(1), (np.array([3]), np.array([5, -100]))])
+  assert os.listdir(tmp_path) == []
+
+
+def test_a_store_without_examples_can_be_read(tmp_path):
+  write(tmp_path / "s", [])
+  assert len(token_store.TokenStore(tmp_path / "s")) == 0
+  assert token_store.problems(tmp_path / "s") == []
 
 
 def test_rows_keep_every_character(tmp_path):
   rows = [{"text": "line\u2028end\n\r 🙂", "keys": [1, 2]}, {"text": "", "keys": []}]
   with token_store.writing(tmp_path / "s", keep_rows=True) as writer:
     for row in rows:
-      writer.append(*examples(1)[0], row)
+      writer.append(*examples(1)[0], row, 0)
   assert token_store.TokenStore(tmp_path / "s").rows == rows
 
 
 def test_nothing_appears_before_the_end(tmp_path):
   path = tmp_path / "deep" / "s"
   with token_store.writing(path, keep_rows=False) as writer:
-    writer.append(*examples(1)[0], {})
+    writer.append(*examples(1)[0], {}, 0)
     assert not path.exists()
   assert path.is_dir()
 
@@ -61,7 +94,7 @@ def test_nothing_appears_before_the_end(tmp_path):
 def test_an_error_leaves_nothing(tmp_path, error):
   with pytest.raises(error):
     with token_store.writing(tmp_path / "s", keep_rows=True) as writer:
-      writer.append(*examples(1)[0], {})
+      writer.append(*examples(1)[0], {}, 0)
       raise error
   assert os.listdir(tmp_path) == []
 
@@ -71,7 +104,7 @@ def test_a_killed_writer_leaves_nothing_that_looks_complete(tmp_path):
     "import os, signal, sys, numpy as np\n"
     "from t5tune.data import token_store\n"
     "with token_store.writing(sys.argv[1], keep_rows=True) as w:\n"
-    "  w.append(np.ones(3, np.int32), np.ones(2, np.int32), {})\n"
+    "  w.append(np.ones(3, np.int32), np.ones(2, np.int32), {}, 0)\n"
     "  os.kill(os.getpid(), signal.SIGKILL)\n"
   )
   subprocess.run([sys.executable, "-c", code, str(tmp_path / "s")])
@@ -87,7 +120,7 @@ def test_a_killed_writer_leaves_nothing_that_looks_complete(tmp_path):
 def test_the_first_of_two_writers_wins(tmp_path):
   first = examples(2, seed=1)
   with token_store.writing(tmp_path / "s", keep_rows=False) as writer:
-    writer.append(*examples(1, seed=2)[0], {})
+    writer.append(*examples(1, seed=2)[0], {}, 0)
     (scratch,) = tmp_path.iterdir()
     os.utime(scratch, (0, 0))  # old, but still written
     write(tmp_path / "s", first)
@@ -116,61 +149,13 @@ def test_a_place_below_a_file_is_named(tmp_path):
     write(tmp_path / "file" / "s", examples(1))
 
 
-def damage_manifest(path):
-  (path / "manifest.json").write_text("{")
-
-
-def damage_lengths(path):
-  (path / "lengths.npy").write_bytes(b"")
-
-
-def remove_tokens(path):
-  (path / "tokens.array_record").unlink()
-
-
-def cut_tokens(path):
-  file = path / "tokens.array_record"
-  file.write_bytes(file.read_bytes()[:-200])
-
-
-def cut_rows(path):
-  file = path / "rows.jsonl"
-  file.write_text(file.read_text()[:-10])
-
-
-def lose_a_row(path):
-  file = path / "rows.jsonl"
-  file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
-
-
-@pytest.mark.parametrize("damage", [cut_rows, lose_a_row])
-def test_damaged_rows_are_named_with_the_way_out(tmp_path, damage):
-  with token_store.writing(tmp_path / "s", keep_rows=True) as writer:
-    for inputs, targets in examples(3):
-      writer.append(inputs, targets, {"text": "a text that is long enough"})
-  damage(tmp_path / "s")
-  with pytest.raises(UserError, match="cannot be read .* delete that directory"):
-    _ = token_store.TokenStore(tmp_path / "s").rows
-
-
-@pytest.mark.parametrize(
-  "damage", [damage_manifest, damage_lengths, remove_tokens, cut_tokens]
-)
-def test_a_damaged_store_is_named_with_the_way_out(tmp_path, damage):
-  write(tmp_path / "s", examples(20))
-  damage(tmp_path / "s")
-  with pytest.raises(UserError, match="delete that directory") as caught:
-    token_store.TokenStore(tmp_path / "s").read([0, 19])
-  assert str(tmp_path / "s") in str(caught.value)
-
-
 def open_files() -> int:
   return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc")
 def test_open_files_stay_bounded(tmp_path, monkeypatch):
-  monkeypatch.setattr(token_store.TokenStore, "_MAX_READERS", 4)
+  monkeypatch.setattr(token_store, "_FILES", file_pool.FilePool(4))
   wanted = [examples(3, seed=k) for k in range(12)]
   for k, made in enumerate(wanted):
     write(tmp_path / str(k), made)
@@ -185,7 +170,7 @@ def test_open_files_stay_bounded(tmp_path, monkeypatch):
 
 def test_threads_share_a_small_pool(tmp_path, monkeypatch):
   # The feed's thread and an evaluation read at once.
-  monkeypatch.setattr(token_store.TokenStore, "_MAX_READERS", 1)
+  monkeypatch.setattr(token_store, "_FILES", file_pool.FilePool(1))
   wanted = [examples(4, seed=k) for k in range(6)]
   for k, made in enumerate(wanted):
     write(tmp_path / str(k), made)

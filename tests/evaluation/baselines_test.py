@@ -35,7 +35,7 @@ class Exact:
 def test_unigram_loss_by_brute_force():
   train, size = [3, 3, 3, 5, 5, 1, 1, 1, 1], 8
   targets = [np.array([3, 5, 1]), np.array([7, 1])]
-  counts = {str(token): n for token, n in collections.Counter(train).items()}
+  counts = collections.Counter(train)
   probability = {
     token: (train.count(token) + 1) / (len(train) + size) for token in range(size)
   }

@@ -43,7 +43,7 @@ def write(path: pathlib.Path, texts, tokenizer: vocabularies.Tokenizer) -> str:
       row = {"number": i, "template": "t"}
       row |= {"inputs_pretokenized": inputs, "targets_pretokenized": targets}
       ids = [np.array([*tokenizer.encode(t), 1], np.int32) for t in (inputs, targets)]
-      writer.append(*ids, row)
+      writer.append(*ids, row, i)
   return str(path)
 
 

@@ -43,6 +43,18 @@ def test_scores_stand_beside_their_baselines():
   assert "cut at TARGET_LENGTH" not in text
 
 
+def test_templates_show_mean_worst_and_spread():
+  scores = {"a": {"rougeL": 40.0}, "b": {"rougeL": 20.0}, "c": {"rougeL": 30.0}}
+  text = shown(tables.print_templates, loaded(result(templates=scores), result("x")))
+  lines = [line.replace("│", " ").split() for line in text.splitlines()]
+  assert ["first", "rougeL", "3", "30.00", "20.00", "8.16", "b"] in lines
+  assert not any(line[:1] == ["x"] for line in lines)
+  errors = {"a": {"mean_error": 1.0}, "b": {"mean_error": 3.0}}
+  made = result(scores={"mean_error": 1.0}, templates=errors)
+  assert "3.00" in shown(tables.print_templates, loaded(made)).split()
+  assert shown(tables.print_templates, loaded(result())) == ""
+
+
 def test_without_scores_before_there_is_no_such_column():
   text = shown(tables.print_scores, "Scores", loaded(result()))
   assert "before" not in text

@@ -3,9 +3,9 @@
 import pytest
 import seqio
 from t5tune.tasks import mixtures
-from task_examples import LENGTHS, examples, get_task, task_templates
+from task_examples import LENGTHS, examples, get_task
 
-from t5tune.data import fingerprint, templates, vocabularies
+from t5tune.data import drawing, fingerprint, templates, vocabularies
 from t5tune.errors import UserError
 
 EXPECTED = {
@@ -32,9 +32,9 @@ def test_rows_become_tokens(name, vocabulary, data_dir):
       text = row[f"{part}_pretokenized"].decode()
       ids = row[part].tolist()
       assert ids[-1] == vocabularies.EOS_ID
-      whole = tokenizer.encode(text)
+      whole = tokenizer.encode(text, task.output_features[part].vocabulary.escape)
       assert ids[:-1] == whole[: LENGTHS[part] - 1]
-    assert row["template"].decode() in {t.name for t in task_templates(task)}
+    assert row["template"].decode() in {t.name for t in templates.of_task(task)}
     # The instruction is words besides the row's own.
     assert len(row["inputs_pretokenized"]) > 20
 
@@ -44,9 +44,9 @@ def test_a_perfect_output_scores_full_and_nonsense_does_not_fail(
   name, vocabulary, data_dir
 ):
   task = get_task(name, vocabulary)
-  with templates.first():
+  with drawing.evaluation():
     rows = examples(task, "validation")
-  assert {r["template"].decode() for r in rows} == {task_templates(task)[0].name}
+  assert {r["template"].decode() for r in rows} == {templates.of_task(task)[0].name}
   texts = [" ".join(r["targets_pretokenized"].decode().split()) for r in rows]
   targets = [
     task.postprocess_fn(t, example=r, is_target=True)
@@ -74,7 +74,7 @@ def test_a_perfect_output_scores_full_and_nonsense_does_not_fail(
 
 @each_task
 def test_templates_are_many_and_differ(name):
-  found = task_templates(seqio.TaskRegistry.get(name))
+  found = templates.of_task(seqio.TaskRegistry.get(name))
   assert len(found) >= (10 if name in mixtures.DIALOGUE_TASKS else 5)
   assert len({t.inputs for t in found}) == len(found)
   assert len({t.name for t in found}) == len(found)

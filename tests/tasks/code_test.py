@@ -1,14 +1,14 @@
 """Code translation: the two directions mirror each other."""
 
 import seqio
-from task_examples import examples, get_task, task_templates
+from task_examples import examples, get_task
 from tiny_data import ROWS
 
-from t5tune.data import templates
+from t5tune.data import drawing, templates
 
 
 def test_directions_are_mirrored(vocabulary, data_dir):
-  with templates.first():
+  with drawing.evaluation():
     there = examples(get_task("java_to_cs", vocabulary))
     back = examples(get_task("cs_to_java", vocabulary))
   for raw, one, other in zip(ROWS["java_cs"], there, back, strict=True):
@@ -22,7 +22,7 @@ def test_directions_are_mirrored(vocabulary, data_dir):
 
 def test_a_prompt_never_holds_its_answer():
   for name, answer in (("java_to_cs", "{cs}"), ("cs_to_java", "{java}")):
-    for template in task_templates(seqio.TaskRegistry.get(name)):
+    for template in templates.of_task(seqio.TaskRegistry.get(name)):
       assert answer not in template.inputs
       assert template.targets == answer
 

@@ -20,7 +20,7 @@ from t5tune.tasks import (
 )
 from t5tune.tasks.demo_grammar import Draw, Pool
 
-from t5tune.data import definitions, templates, vocabularies
+from t5tune.data import definitions, drawing, vocabularies
 from t5tune.errors import UserError
 from t5tune.evaluation import rouge
 
@@ -181,7 +181,7 @@ def test_unknown_names_are_refused_with_the_nearest(task, split, near):
 def test_references_score_full_marks_and_fit_the_vocabulary(task):
   path = vocabularies.resolve("demo.model")
   registered = definitions.with_vocabulary(seqio.TaskRegistry.get(task), path)
-  with templates.first():
+  with drawing.evaluation():
     dataset = registered.get_dataset(None, split="test", shuffle=False)
   examples = list(dataset.as_numpy_iterator())
   assert len(examples) == len(rows(task, "test"))

@@ -5,10 +5,10 @@ import json
 import pytest
 import seqio
 from t5tune.tasks import dialogue
-from task_examples import examples, get_task
+from task_examples import LENGTHS, examples, get_task
 from tiny_data import DIALOGUES, SUMMARIES, write_rows
 
-from t5tune.data import templates
+from t5tune.data import drawing
 from t5tune.errors import UserError
 
 
@@ -18,14 +18,45 @@ def test_the_canonical_template_says_summarize_a_dialogue():
   assert canonical.inputs.startswith("Summarize a dialogue")
 
 
-def test_every_template_summarizes():
+def test_every_template_summarizes_or_is_inverted():
   for template in dialogue.SUMMARY_TEMPLATES:
-    assert template.targets == "{summary}"
-    assert template.inputs.count("{dialogue}") == 1
+    asked, wanted = "{dialogue}", "{summary}"
+    if "inverted" in template.tags:
+      asked, wanted = wanted, asked
+    assert template.targets == wanted
+    assert template.inputs.count(asked) == 1
+
+
+def test_a_limit_of_words_is_kept_by_the_summary(vocabulary, data_dir):
+  rows = examples(get_task("samsum", vocabulary))
+  for row in rows:
+    words = len(row["summary"].split())
+    assert words <= row["words"] < words + 5
+    assert row["words"] % 5 == 0
+
+
+def test_a_dialogue_that_is_too_long_keeps_its_instruction(vocabulary, data_dir):
+  path = data_dir / "samsum" / "train.jsonl"
+  turns = "\n".join(f"Ana: Turn {i}." for i in range(200))
+  write_rows(path, [{"dialogue": turns, "summary": "Ana counts."}])
+  task = get_task("samsum", vocabulary)
+  for number in range(12):
+    with drawing.training(pass_index=number, held_out=["inverted"]):
+      (row,) = examples(task)
+    text = row["inputs_pretokenized"].decode()
+    (template,) = [
+      t for t in dialogue.SUMMARY_TEMPLATES if t.name == row["template"].decode()
+    ]
+    before, _, after = template.inputs.partition("{dialogue}")
+    words = str(row["words"])
+    assert text.startswith(before.replace("{words}", words) + "Ana: Turn 0.\n")
+    assert text.endswith(after.replace("{words}", words))
+    assert len(row["inputs"]) <= LENGTHS["inputs"]
+    assert row["cut_tokens"] > 100
 
 
 def test_turns_keep_their_speakers_and_lose_the_rest(vocabulary, data_dir):
-  with templates.first():
+  with drawing.evaluation():
     row = examples(get_task("samsum", vocabulary))[0]
   assert row["inputs_pretokenized"].decode() == (
     "Summarize a dialogue.\n\nAna: Is the ferry running today?\nBo: It is, at noon.\n"
@@ -36,7 +67,8 @@ def test_turns_keep_their_speakers_and_lose_the_rest(vocabulary, data_dir):
 
 @pytest.mark.parametrize("name", ["samsum", "dialogsum"])
 def test_a_training_row_has_one_reference(name, vocabulary, data_dir):
-  for row, summary in zip(examples(get_task(name, vocabulary)), SUMMARIES, strict=True):
+  rows = examples(get_task(name, vocabulary))
+  for row, summary in zip(rows, SUMMARIES, strict=True):
     assert [r.decode() for r in row["references"]] == [summary.strip()]
 
 

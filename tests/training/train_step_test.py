@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from t5tune.data import packing
 from t5tune.training import train_state, train_step
 from tests.models import tiny_t5
 from tests.training import tiny_run
@@ -91,6 +92,25 @@ def test_microbatches_change_no_gradient(whole):
 def test_packing_changes_no_gradient(whole):
   rows = [EXAMPLES[:3], EXAMPLES[3:6], EXAMPLES[6:], *[[]] * 5]
   whole.assert_equals(GradientOf(tiny_t5.pack(rows, 20, 10)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_feeds_packing_changes_no_gradient_whatever_the_lengths(seed):
+  rng = np.random.default_rng(seed)
+  # Few rows of long examples, or many of short ones.
+  lengths = np.stack(
+    [rng.integers(1, most, 8) for most in ((21, 11), (8, 4))[seed % 2]]
+  )
+  lengths = lengths.T
+  examples = tiny_t5.examples(lengths.tolist(), seed)
+  examples = [tuple(np.array(side, np.int32) for side in e) for e in examples]
+  plan = packing.first_fit(lengths, (20, 10))
+  rows = [
+    [e for e, row in zip(examples, plan, strict=True) if row == r] for r in range(8)
+  ]
+  assert any(len(row) > 1 for row in rows)
+  alone = GradientOf(packing.to_batch([[e] for e in examples], (20, 10)))
+  alone.assert_equals(GradientOf(packing.to_batch(rows, (20, 10))))
 
 
 def test_metrics_are_means_over_target_tokens(whole):

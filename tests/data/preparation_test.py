@@ -1,7 +1,8 @@
-"""The definition side: SeqIO's tasks run into stores of tokens."""
+"""Preparation: which stores a run needs, and what SeqIO's tasks write into them."""
 
 import json
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import seqio
 from tiny_data import write_rows
 from tiny_project import note_rows, prepare, request, sum_rows
 
-from t5tune.data import definitions, index, token_store, vocabularies
+from t5tune.data import definitions, index, pipelines, token_store, vocabularies
 from t5tune.errors import UserError
 
 
@@ -91,9 +92,10 @@ def test_passes_meet_every_template_and_each_is_reproduced(task, workplace, tmp_
 
   def build(pass_index, folder=tmp_path, **changes):
     wanted = index.Request(**{**vars(asked), **changes})
-    return definitions.build_store(
-      task("tiny_titles"), "train", pass_index, wanted, folder, lambda rows, *_: rows
-    )
+    titles = task("tiny_titles")
+    job = pipelines.job(titles, "train", wanted, folder, pass_index)
+    pipelines.write(titles, job, wanted, lambda: None)
+    return pathlib.Path(job.path)
 
   for pass_index in range(3):
     drawn = []
@@ -156,12 +158,15 @@ def test_text_that_a_pipeline_drops_is_decoded(task, variant, workplace):
 def test_stores_are_named_by_what_shapes_them(task, variant, workplace, tmp_path):
   def name(task, split="train", pass_index=0, **changes):
     asked = index.Request(**{**vars(request()), **changes})
-    return definitions.store_fingerprint(task, split, asked, pass_index)
+    path = pathlib.Path(pipelines.job(task, split, asked, tmp_path, pass_index).path)
+    return path.name.removeprefix(f"{split}-")
 
   titles = task("tiny_titles")
   first = name(titles)
   assert name(titles) == first
   # Not by what decides only how much of it is read.
+  other = {"eval_template": "short", "held_out_templates": ("signs",)}  # not its own
+  assert name(titles, **other) == first
   same = {"train_steps": 99, "batch_size": 3, "pack": False, "row_lengths": (64, 64)}
   assert name(titles, **same) == first
   other_vocabulary = tmp_path / "other.model"
@@ -171,6 +176,7 @@ def test_stores_are_named_by_what_shapes_them(task, variant, workplace, tmp_path
     name(titles, pass_index=1),
     name(titles, pass_index=None),
     name(titles, seed=1),
+    name(titles, held_out_templates=("tiny_titles/short",)),
     name(titles, input_length=31),
     name(titles, target_length=13),
     name(titles, vocabulary=str(other_vocabulary)),
@@ -178,7 +184,7 @@ def test_stores_are_named_by_what_shapes_them(task, variant, workplace, tmp_path
     name(variant("shorter", preprocessors=titles._preprocessor_constructor_args[:2])),
     name(task("tiny_sums")),
   }
-  assert len(others | {first}) == 11
+  assert len(others | {first}) == 12
   # A name and metrics do not shape tokens.
   assert name(variant("renamed", metric_fns=[print])) == first
   train = workplace / "data" / "notes" / "train.jsonl"

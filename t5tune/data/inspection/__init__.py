@@ -1,0 +1,1 @@
+"""Inspection: what of the data there is to see, and how it is shown."""
