@@ -50,7 +50,6 @@ setuptools.setup(
     "t5tune.tasks": ["vocabularies/*"],
   },
   install_requires=[
-    "array_record>=0.8,<0.9",
     "flax>=0.12,<0.13",
     "gin-config>=0.5,<0.6",
     "grain>=0.2.12,<0.3",
@@ -58,6 +57,7 @@ setuptools.setup(
     # tensorflow-datasets needs it to prepare data, and does not declare it.
     "importlib_resources>=6",
     "jax>=0.8,<0.12",
+    "jinja2>=3.1,<4",
     "ml_dtypes>=0.5,<1",
     "numpy>=2.0,<3",
     "optax>=0.2.5,<0.3",

@@ -7,7 +7,6 @@ loop. One update is `training/train_step.py`.
 """
 
 import dataclasses
-import json
 import math
 import shlex
 import sys
@@ -174,8 +173,6 @@ def train(run, configuration, flags) -> int:
   mixture_table.print_mixture(console, mixture.name, data, train_steps, chosen)
   shown = mixture_table.to_json(mixture.name, data, train_steps, chosen)
   workdir.write_atomically(directory / "mixture.json", shown)
-  kept = {"mixture": mixture.to_json(), "feed": dataclasses.asdict(feed_config)}
-  workdir.write_atomically(directory / "data.json", json.dumps(kept) + "\n")
   devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
   size = f"{model.num_params():,} parameters, {run.model.dtype}"
   _print_lines(console, [f"{size}, {devices}, mesh {dict(mesh.shape)}"])
@@ -196,6 +193,8 @@ def train(run, configuration, flags) -> int:
         raise errors.UserError(f"{directory}/checkpoints has no whole checkpoint.")
       state = train_state.create(model, optimizer, mesh, run.seed, params)
     first_step = int(state.step)
+    made = {"mixture": mixture.to_json(), "feed": dataclasses.asdict(feed_config)}
+    workdir.keep_data(directory, first_step, made)
 
     # --- Loop. An evaluation sees the weights after its step's update.
     log = run_log.RunLog(directory, first_step)

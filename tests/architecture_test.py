@@ -33,6 +33,10 @@ FREE_OF_TENSORFLOW = {
   *("t5tune.data.token_store", "t5tune.data.feed", "t5tune.data.packing"),
   *("t5tune.data.index", "t5tune.data.fingerprint", "t5tune.data.build"),
   *("t5tune.data.escape", "t5tune.data.preflight", "t5tune.data.user_files"),
+  *("t5tune.data.example_order", "t5tune.data.mixture_examples"),
+  *("t5tune.data.length_buckets", "t5tune.data.row_lengths"),
+  *("t5tune.data.feed_summary", "t5tune.data.mixture_table"),
+  *("t5tune.data.store_manifest", "t5tune.data.file_pool"),
 }
 MAX_LINES = 380
 

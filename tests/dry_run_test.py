@@ -59,7 +59,7 @@ def test_a_run_needs_a_work_directory(workplace, capsys):
 def test_a_run_says_where_its_batches_come_from(workplace, tmp_path, pack):
   workdir = tmp_path / "run"
   assert start(workdir, PACK=pack, EVAL_STEPS=0, TEST_EXAMPLES=2) == 0
-  made = json.loads((workdir / "data.json").read_text())
+  (made,) = json.loads((workdir / "data.json").read_text())["starts"]
   data = feed.Feed(
     index.PreparedMixture.from_json(made["mixture"]), feed.FeedConfig(**made["feed"])
   )

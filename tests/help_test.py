@@ -7,7 +7,9 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "convert", "prepare"])
+@pytest.mark.parametrize(
+  "command", ["train", "eval", "convert", "prepare", "inspect_tasks"]
+)
 def test_help_takes_less_than_a_second(command):
   started = subprocess.Popen(
     [sys.executable, "-m", f"t5tune.{command}", "--help"], stdout=subprocess.PIPE

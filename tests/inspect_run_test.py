@@ -1,6 +1,7 @@
 """`inspect_tasks --run` shows the very arrays that training steps received."""
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from tiny_project import records, start
 from t5tune import inspect_tasks, train
 from t5tune.data.inspection import run_batches
 from t5tune.errors import UserError
-from t5tune.training import run_log
+from t5tune.training import checkpoints, run_log
 
 FAST = {
   **{"TRAIN_STEPS": 12, "EVAL_STEPS": 0, "CHECKPOINT_STEPS": 4, "TEST_EXAMPLES": 1},
@@ -45,8 +46,16 @@ def received(monkeypatch):
 
 @pytest.fixture
 def kill_at(monkeypatch):
-  """Ends this process's training after a step is logged, before anything is saved."""
-  written = run_log.RunLog.write
+  """Ends this process's training after a step is logged, before it is saved.
+
+  Checkpoints are waited for: what a killed process was writing would, in this one, go
+  on being written.
+  """
+  written, save = run_log.RunLog.write, checkpoints.Checkpoints.save
+
+  def save_and_wait(self, *arguments):
+    save(self, *arguments)
+    self.wait()
 
   def kill_at(step):
     def write(self, at, kind, *rest, **details):
@@ -56,6 +65,7 @@ def kill_at(monkeypatch):
 
     monkeypatch.setattr(run_log.RunLog, "write", write if step else written)
 
+  monkeypatch.setattr(checkpoints.Checkpoints, "save", save_and_wait)
   return kill_at
 
 
@@ -77,9 +87,9 @@ def test_a_batch_is_what_its_step_received(
   received.clear()
   kill_at(None)
   assert start(workdir, **bindings) == 0
-  resumed_at = 12 - len(received)
-  assert resumed_at in (4, 8)  # the checkpoint of step 8 may not have been whole
-  steps = [*before[:resumed_at], *received]
+  assert len(received) == 4  # from the checkpoint of step 8 on
+  assert received[:2] == before[8:]
+  steps = [*before[:8], *received]
   batches = run_batches.RunBatches(workdir)
   for step in (7, 1, 12, 10, 3, 9):
     assert digest(batches.batch(step).arrays) == steps[step - 1]
@@ -87,7 +97,17 @@ def test_a_batch_is_what_its_step_received(
   assert batches.batch(1).logged == logged[-1] == 12
 
 
-def test_rows_are_shown_as_the_model_sees_them(finished, capsys):
+def test_a_run_made_longer_keeps_its_earlier_batches(workplace, tmp_path, received):
+  workdir = tmp_path / "run"
+  for steps in (16, 60):  # the longer one reads more passes of the data
+    assert start(workdir, **{**FAST, "TRAIN_STEPS": steps}) == 0
+  starts = json.loads((workdir / "data.json").read_text())["starts"]
+  assert [s["after_step"] for s in starts] == [0, 16]
+  batches = run_batches.RunBatches(workdir)
+  assert [digest(batches.batch(s).arrays) for s in range(1, 61)] == received
+
+
+def test_rows_are_shown_as_the_model_sees_them(finished, tmp_path, capsys):
   assert inspect_tasks.main([f"--run={finished}", "--step=2"]) == 0
   shown = capsys.readouterr().out
   batch = run_batches.RunBatches(finished).batch(2)
@@ -103,9 +123,12 @@ def test_rows_are_shown_as_the_model_sees_them(finished, capsys):
   kinds = {e.task: e.inputs for e in examples}
   assert any(word in kinds["tiny_titles"] for word in ("title", "Title"))
 
-  assert inspect_tasks.main([f"--run={finished}", "--step=2", "--row=3"]) == 0
+  page = tmp_path / "row.html"
+  only = [f"--run={finished}", "--step=2", "--row=3", f"--html={page}"]
+  assert inspect_tasks.main(only) == 0
   shown = capsys.readouterr().out
   assert shown.count("\nRow ") == 1 and "\nRow 3: " in shown
+  assert page.read_text().count("<h2>") == 1 and "<h2>Row 3: " in page.read_text()
 
 
 def test_a_row_beyond_the_batch(finished):

@@ -104,8 +104,8 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, workplace, tmp_path):
     "from t5tune import train\n"
     "from t5tune.training import run_log\n"
     "written = run_log.RunLog.write\n"
-    "def write(self, step, kind, *rest):\n"
-    "  written(self, step, kind, *rest)\n"
+    "def write(self, step, kind, *rest, **details):\n"
+    "  written(self, step, kind, *rest, **details)\n"
     "  if (step, kind) == (5, 'train'):\n"
     "    os.kill(os.getpid(), signal.SIGKILL)\n"
     "run_log.RunLog.write = write\n"
@@ -221,4 +221,4 @@ def test_epochs_give_the_length(workplace, tmp_path, capsys):
 def test_a_run_that_diverges_stops(values):
   metrics = dict(zip(("loss", "grad_norm"), values, strict=True))
   with pytest.raises(UserError, match="step 7: .*Lower LEARNING_RATE"):
-    train._log(None, None, 7, metrics, [])
+    train._log(None, None, 7, metrics, [], {})

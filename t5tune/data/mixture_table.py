@@ -129,7 +129,9 @@ def _count(value: int | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-  return _UNKNOWN if value is None else f"{value:.1%}"
+  if value is None:
+    return _UNKNOWN
+  return "<0.1%" if 0 < value < 0.0005 else f"{value:.1%}"
 
 
 def _characters(counts: dict[str, int] | None) -> str:

@@ -133,7 +133,8 @@ def write(
       raise errors.UserError(
         f"task {task.name!r}, split {wanted.split!r}: its pipeline gave no example."
       )
-    if not wanted.pass_index:  # the passes after the first have the same steps
+    # Once a task: its other stores come of the same steps.
+    if wanted.pass_index == 0 or not request.train:
       again = itertools.islice(_examples(task, wanted, request), len(first))
       repeatability.check(
         task,
@@ -286,7 +287,11 @@ def _dataset(task, wanted: Job, request: index.Request):
       " epoch and cannot be kept. End it, for instance with .take(n) in its dataset"
       " function, and give the source num_input_examples."
     )
-  return dataset
+  options = tf.data.Options()
+  # Tuning takes a third of the work where every core has a process of its own.
+  options.autotune.enabled = False
+  options.threading.max_intra_op_parallelism = 1
+  return dataset.with_options(options)
 
 
 @contextlib.contextmanager

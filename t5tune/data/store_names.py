@@ -5,9 +5,7 @@ import os
 import pathlib
 from typing import Any
 
-from t5tune.data import definitions, escape, fingerprint, index
-
-FORMAT = 2  # of a token store
+from t5tune.data import definitions, escape, fingerprint, index, store_manifest
 
 
 def store_fingerprint(
@@ -36,7 +34,7 @@ def store_fingerprint(
   else:
     drawn = [request.seed, pass_index, held_out(task, request)]
   return fingerprint.digest(
-    FORMAT,
+    store_manifest.FORMAT,
     rows,
     code_fingerprint(task),
     fingerprint.file_digest(request.vocabulary),

@@ -23,6 +23,27 @@ from typing import Any
 from t5tune import errors
 
 
+def keep_data(workdir: pathlib.Path, step: int, made: Mapping[str, Any]) -> None:
+  """Writes down what a run makes its batches of from a step on, in `data.json`.
+
+  A later start may see more passes of the data, if it is to run longer.
+
+  Args:
+    workdir: the work directory.
+    step: updates made before this start.
+    made: the prepared mixture and the feed's settings, as JSON values.
+  """
+  file, made = workdir / "data.json", json.loads(json.dumps(made))
+  try:
+    starts = json.loads(file.read_text())["starts"] if step else []
+  except (OSError, ValueError, KeyError):
+    starts = []
+  starts = [start for start in starts if start["after_step"] < step]
+  if not starts or {k: starts[-1][k] for k in made} != made:
+    starts.append({"after_step": step, **made})
+  write_atomically(file, json.dumps({"starts": starts}) + "\n")
+
+
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
   """Writes a file so that it is never seen half-written.
 

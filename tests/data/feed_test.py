@@ -160,3 +160,24 @@ def test_feeding_needs_no_tensorflow(tmp_path):
   flags = [sys.executable, "-c", code, json.dumps(made.to_json())]
   done = subprocess.run(flags, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+  "sizes,rates,packed,unpacked",
+  [
+    ((300,), (1,), 300, 288),
+    ((400, 900, 150), (400, 900, 150), 1450, 1440),
+    ((4000, 1000), (4000, 1000), 1250, 2048),  # parts of an epoch
+    ((300, 1000), (1e6, 1), 300, 288),  # of the task that makes up all but all draws
+    ((90,), (1,), 270, 64),  # whole epochs, as many as packing needs
+    ((20,), (1,), 260, 32),
+  ],
+  ids=str,
+)
+def test_a_window_is_an_epoch_or_a_part_of_it(
+  tmp_path, monkeypatch, sizes, rates, packed, unpacked
+):
+  monkeypatch.setattr(feed, "_WINDOW", 1500)
+  made = mixture(tmp_path, sizes, rates)
+  assert feed.Feed(made, config(True, batch_size=32)).window == packed
+  assert feed.Feed(made, config(False, batch_size=32)).window == unpacked

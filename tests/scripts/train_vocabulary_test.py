@@ -121,7 +121,7 @@ def test_a_mixture_gives_filled_templates_of_its_training_rows(
 ):
   output = tmp_path / "task.model"
   flags = [f"--mixture={module}", f"--task_modules={module}", f"--output={output}"]
-  assert script.main([*flags, "--size=34", "--rows_per_task=30"]) == 0
+  assert script.main([*flags, "--size=39", "--rows_per_task=30"]) == 0
   texts = list(script.task_texts(seqio.TaskRegistry.get(module), 3))
   assert texts[:2] == ["Tell me: When does ferry 0 sail?", "At 0."]
   assert len(texts) == 6

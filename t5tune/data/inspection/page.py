@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from t5tune import errors
-from t5tune.data.inspection import terminal, words
+from t5tune.data.inspection import words
 from t5tune.data.inspection.lengths import Side
 
 _BARS = 40
@@ -38,7 +38,6 @@ def write(file: pathlib.Path, **shown: Any) -> None:
     title=_title(shown),
     words=words,
     chart=chart,
-    unknown_piece=terminal.UNKNOWN_PIECE,
     **shown,
   )
   try:

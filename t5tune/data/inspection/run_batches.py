@@ -60,9 +60,15 @@ class RunBatch:
   rows: tuple[tuple[RowExample, ...], ...]
   arrays: dict[str, np.ndarray]
 
+  def numbered(
+    self, row: int | None = None
+  ) -> list[tuple[int, tuple[RowExample, ...]]]:
+    """Returns the rows with their numbers; only one of them unless `row` is None."""
+    return [(r, own) for r, own in enumerate(self.rows) if row in (None, r)]
+
 
 class RunBatches:
-  """The batches of a run, by step."""
+  """The batches of a run, by step: each as the start that made it read its data."""
 
   def __init__(self, workdir: str | os.PathLike):
     """Opens the stores that a run reads.
@@ -76,17 +82,21 @@ class RunBatches:
     self._workdir = pathlib.Path(workdir)
     kept = _json(self._workdir, "data.json")
     try:
-      mixture = index.PreparedMixture.from_json(kept["mixture"])
-      config = feed.FeedConfig(**kept["feed"])
+      self._starts = [
+        (
+          int(start["after_step"]),
+          index.PreparedMixture.from_json(start["mixture"]),
+          feed.FeedConfig(**start["feed"]),
+        )
+        for start in kept["starts"]
+      ]
     except (KeyError, TypeError) as e:
       raise errors.UserError(
         f"{self._workdir / 'data.json'} is damaged or of another version of t5tune"
         f" ({type(e).__name__}: {e}). Start its training again, which writes it anew."
       ) from e
-    self._check_stores(mixture)
-    self._mixture = mixture
+    self._feeds: dict[int, feed.Feed] = {}
     self._tokenizer = vocabularies.Tokenizer(self._workdir / "spiece.model")
-    self._feed = feed.Feed(mixture, config)
     self._known = _known(self._workdir / "metrics.jsonl")
     planned = _json(self._workdir, "mixture.json")["train_steps"]
     self._logged = max((step for step, _ in self._known), default=0)
@@ -106,16 +116,26 @@ class RunBatches:
         f"--step={step}: this run has steps 1 to {self._last:,}. Step N is the batch"
         " whose update made step N."
       )
-    state = self._feed.state_at(step - 1, self._known)
-    examples, shape, _ = self._feed.take(state)
-    arrays = self._feed.read(examples, shape)
+    data = self._feed(max(i for i, s in enumerate(self._starts) if s[0] < step))
+    examples, shape, _ = data.take(data.state_at(step - 1, self._known))
+    arrays = data.read(examples, shape)
     rows = [
-      self._row(arrays, row, examples[examples["row"] == row])
-      for row in range(self._feed.config.batch_size)
+      self._row(data, arrays, row, examples[examples["row"] == row])
+      for row in range(data.config.batch_size)
     ]
-    return RunBatch(self._mixture.name, step, self._logged, shape, tuple(rows), arrays)
+    return RunBatch(data.mixture.name, step, self._logged, shape, tuple(rows), arrays)
 
-  def _row(self, arrays, row: int, examples: np.ndarray) -> tuple[RowExample, ...]:
+  def _feed(self, number: int) -> feed.Feed:
+    """Returns the feed of one of the run's starts, opened once."""
+    if number not in self._feeds:
+      _, mixture, config = self._starts[number]
+      self._check_stores(mixture)
+      self._feeds[number] = feed.Feed(mixture, config)
+    return self._feeds[number]
+
+  def _row(
+    self, data, arrays, row: int, examples: np.ndarray
+  ) -> tuple[RowExample, ...]:
     """Reads a row's text off the arrays themselves, segment by segment."""
     found = []
     for segment, example in enumerate(examples, start=1):
@@ -125,7 +145,7 @@ class RunBatches:
       )
       found.append(
         RowExample(
-          self._mixture.tasks[example["task"]].name,
+          data.mixture.tasks[example["task"]].name,
           int(example["pass_index"]),
           int(example["record"]),
           len(inputs),

@@ -15,7 +15,6 @@ from t5tune.data.inspection.lengths import Side
 
 _BARS = 10
 _BAR_WIDTH = 16
-UNKNOWN_PIECE = "⁇"
 
 
 def print_listing(console: Console, listing: Any) -> None:
@@ -72,7 +71,7 @@ def print_inspection(console: Console, seen: facts.Inspection) -> None:
       fill.way,
       words.shapes(fill),
       *(f"{share:.1%}" for share in (fill.inputs, fill.targets, fill.both)),
-      "as set" if fill.chosen else "",
+      "in use" if fill.chosen else "",
     )
   for column in table.columns[2:5]:
     column.justify = "right"
@@ -136,7 +135,9 @@ def _histogram(side: Side) -> Group:
     if bar.count and not filled:
       filled = "▏"
     share = words.percent(bar.count / len(side.lengths))
-    span = f"{bar.first:>{width},} to {bar.last:>{width},}"
+    span = f"{bar.last:>{width},}"
+    if bars[0].last > 1:
+      span = f"{bar.first:>{width},} to {span}"
     line = Text(f"{span}  {filled:<{_BAR_WIDTH}} {share:>6}")
     if bar.first <= side.limit <= bar.last:
       line.append("  ← limit", "yellow")
@@ -190,9 +191,7 @@ def print_batch(
   _title(console, words.batch(batch))
   for line in words.batch_lines(batch):
     _line(console, line)
-  for number, examples in enumerate(batch.rows):
-    if row not in (None, number):
-      continue
+  for number, examples in batch.numbered(row):
     _title(console, f"Row {number}: {words.filled(batch, examples)}")
     for segment, example in enumerate(examples, start=1):
       _line(console, words.row_example(segment, example), "bold")
@@ -212,7 +211,7 @@ def _line(console: Console, text: str, style: str = "") -> None:
 
 def _indented(console: Console, text: str) -> None:
   shown = Text(text)
-  shown.highlight_words([UNKNOWN_PIECE], "bold red")
+  shown.highlight_words([words.UNKNOWN_PIECE], "bold red")
   console.print(Padding(shown, (0, 0, 0, 4)))
 
 

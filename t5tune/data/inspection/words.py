@@ -7,6 +7,7 @@ from t5tune.data.inspection import facts, run_batches
 from t5tune.data.inspection.lengths import Side
 
 UNKNOWN = "?"  # not every pipeline tells
+UNKNOWN_PIECE = "⁇"  # how SentencePiece writes a token of no text
 _MOST_CHARACTERS = 8
 
 

@@ -32,7 +32,8 @@ def make_run(tmp_path, vocabulary):
     batches.close()
     workdir = tmp_path / "run"
     workdir.mkdir()
-    kept = {"mixture": mixture.to_json(), "feed": dataclasses.asdict(config)}
+    made = {"mixture": mixture.to_json(), "feed": dataclasses.asdict(config)}
+    kept = {"starts": [{"after_step": 0, **made}]}
     (workdir / "data.json").write_text(json.dumps(kept))
     (workdir / "mixture.json").write_text(json.dumps({"train_steps": steps}))
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
@@ -110,13 +111,13 @@ def test_stores_that_are_gone_are_named_with_their_cure(make_run):
   gone = workdir.parent / "stores" / "1-0"
   shutil.rmtree(gone)
   with pytest.raises(errors.UserError) as caught:
-    run_batches.RunBatches(workdir)
+    run_batches.RunBatches(workdir).batch(1)
   for words in (str(gone), "t5tune.prepare", f"--gin_file={workdir}/config.gin"):
     assert words in str(caught.value)
   assert "more" not in str(caught.value)
   shutil.rmtree(workdir.parent / "stores")
   with pytest.raises(errors.UserError, match="and 3 more"):
-    run_batches.RunBatches(workdir)
+    run_batches.RunBatches(workdir).batch(1)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,7 @@ def test_stores_that_are_gone_are_named_with_their_cure(make_run):
     ("data.json", None, "older t5tune.*Start its training again"),
     ("data.json", "{", "cannot be read"),
     ("data.json", '{"mixture": {}}', "another version"),
+    ("data.json", '{"starts": [{"after_step": 0}]}', "another version"),
     ("mixture.json", None, "has no mixture.json"),
     ("spiece.model", None, "spiece.model"),
   ],
