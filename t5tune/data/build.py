@@ -31,7 +31,6 @@ def ensure(
     SystemExit: the building process failed, after printing why.
     UserError: it was killed, or what it read was changed while it did.
   """
-  store_dir = store_dir.absolute()  # a run keeps the stores' paths
   file = index.path(store_dir, request)
   prepared = index.load(file)
   if prepared is None:

@@ -52,7 +52,7 @@ def prepare(
   Raises:
     UserError: tasks, data or stores are at fault; see the functions called.
   """
-  began = time.time()
+  began, store_dir = time.time(), store_dir.absolute()  # runs keep the stores' paths
   rated = definitions.load(request)
   tasks = {task.name: task for task, _ in rated}
   _check_request(list(tasks.values()), request)
