@@ -52,7 +52,7 @@ def build(flags: argparse.Namespace, stores: pathlib.Path) -> float:
 def prepared(stores: pathlib.Path) -> dict[str, Any]:
   """Returns the index that the one preparation in a fresh folder has written."""
   (file,) = (stores / "prepared").glob("*.json")
-  return json.loads(file.read_text())["mixture"]
+  return json.loads(file.read_text())["index"]["mixture"]
 
 
 def make_up(source: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:

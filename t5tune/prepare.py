@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     raise errors.UserError(f"--workers={flags.workers}: it must be at least 1.")
 
   from t5tune import config, run
-  from t5tune.data import build
+  from t5tune.data import build, token_store
 
   settings = config.load(flags.gin_file, flags.overrides).build(run.Run)
   vocabulary = settings.vocabulary_path()
@@ -46,6 +46,11 @@ def main(arguments: Sequence[str]) -> int:
   settings.check_names(mixture)
   for task in mixture.tasks:
     print(f"{task.name}: {len(task.passes)} pass(es), splits {', '.join(task.splits)}")
+    for path in (*task.passes[:1], *task.splits.values()):
+      told = token_store.TokenStore(path).manifest
+      if told.get("skipped"):
+        print(f"  {told['split']}: skipped {told['skipped']:,} bad rows, such as")
+        print("".join(f"    {why}\n" for why in told["skip_report"]), end="")
   print(f"stores: {flags.store_dir / 'stores'}")
   return 0
 

@@ -5,6 +5,7 @@ read them. Settings are checked here, once, before anything is done.
 """
 
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -132,8 +133,10 @@ class Run:
       raise errors.UserError(
         f"run.Run.label_smoothing = {self.label_smoothing}: it must be in [0, 1)."
       )
-    if self.train_epochs is not None and self.train_epochs <= 0:
-      raise errors.UserError(f"TRAIN_EPOCHS = {self.train_epochs}: it must be above 0.")
+    if self.train_epochs is not None and not 0 < self.train_epochs < math.inf:
+      raise errors.UserError(
+        f"TRAIN_EPOCHS = {self.train_epochs}: it must be above 0 and finite."
+      )
     if self.packed_lengths and (
       len(self.packed_lengths) != 2
       or self.packed_lengths[0] < self.input_length

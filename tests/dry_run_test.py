@@ -48,6 +48,11 @@ def test_rows_that_are_trained_on_are_shown(workplace, monkeypatch, tmp_path, ca
   assert f"Give this note a title: {leaked['note']}" in text
 
 
+def test_weights_that_are_not_there_are_named_without_a_traceback(workplace, capsys):
+  assert start(None, INIT="nowhere/at_all", more=["--dry_run"]) == 2
+  assert "nowhere/at_all" in capsys.readouterr().err
+
+
 def test_a_run_needs_a_work_directory(workplace, capsys):
   assert start(None) == 2
   assert "--workdir is missing" in capsys.readouterr().err

@@ -182,6 +182,13 @@ class CheckedSource(seqio.DataSource):
     """Returns how many bad rows of a split are left out; raises as `validate`."""
     return self._scan(split).skipped
 
+  def __fingerprint__(self) -> str:
+    """Returns what a fingerprint knows of a source that a step holds: its name.
+
+    Its rows are known by `identity`, and where they lie makes no difference.
+    """
+    return str(self)
+
   def skip_report(self, split: str) -> list[str]:
     """Returns what is wrong with the first of the bad rows; raises as `validate`."""
     return list(self._scan(split).report)

@@ -1,6 +1,7 @@
 """Choosing: which of a task's templates a row takes in a pass."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ def chooser(templates: Sequence[Any], shares: Mapping[str, float]):
     number = names.index(setting.template) if setting.template else 0
     return lambda row_key: (tf.constant(number), tf.constant(number))
   groups = list(_groups(templates, shares))
+  drawable = [i for _, numbers in groups for i in numbers]
+  fitting_ones = [i for i in drawable if "inverted" not in templates[i].tags]
   limits = np.cumsum([share for share, _ in groups]) * _SHARES
   limits = tf.constant(limits[:-1].round().astype(np.int32))
 
@@ -65,9 +68,16 @@ def chooser(templates: Sequence[Any], shares: Mapping[str, float]):
     drawn = [_turn(row_key, numbers) for _, numbers in groups]
     share = drawing.row_draw(row_key, _SHARES, "tag")
     group = tf.reduce_sum(tf.cast(share >= limits, tf.int32))
-    return tf.gather(tf.stack(drawn), group), drawn[-1]
+    number = tf.gather(tf.stack(drawn), group)
+    return number, _turn(row_key, fitting_ones) if fitting_ones else number
 
   return choose
+
+
+def total(shares: Iterable[float]) -> float:
+  """Returns the sum of shares, 1 where only rounding keeps it from that."""
+  found = math.fsum(shares)
+  return 1.0 if math.isclose(found, 1) else found
 
 
 def _groups(
@@ -87,13 +97,18 @@ def _groups(
     if share > 0
   }
   others = [i for i in drawn if not templates[i].is_called(list(shares))]
-  total = sum(shares[tag] for tag, numbers in tagged.items() if numbers)
-  scale = 1.0 if others else 1 / total  # none is left but those with shares
+  wanted = total(shares[tag] for tag, numbers in tagged.items() if numbers)
+  if not others and not wanted:
+    raise UserError(
+      f"HELD_OUT_TEMPLATES = {list(held_out)}: the templates that are left have a share"
+      f" of 0 of the rows: {', '.join(templates[i].name for i in drawn)}."
+    )
+  scale = 1.0 if others else 1 / wanted  # none is left but those with shares
   for tag, numbers in tagged.items():
     if numbers:
       yield shares[tag] * scale, numbers
-  if others and total < 1:
-    yield 1 - total, others
+  if others and wanted < 1:
+    yield 1 - wanted, others
 
 
 def _turn(row_key: tf.Tensor, numbers: Sequence[int]) -> tf.Tensor:

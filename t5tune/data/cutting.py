@@ -1,6 +1,7 @@
 """Cutting: an input that is too long loses part of one field, never its instruction."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -119,12 +120,21 @@ def shortened(
     spare: tokens left beside a text, negative where it is too long.
 
   Returns:
-    The text. Words stay whole. Where not even the empty field makes the rest fit, or
-    the template does not show the field, all of it: it is then cut at its end.
+    The text. Words stay whole, unless not even one fits. Where nothing of the field
+    fits, or the template does not show it, all of it: it is then cut at its end.
   """
   if cut.field not in template.fields("inputs"):
     return template.render("inputs", texts)
-  words = texts[cut.field].split(" ")
+  # Words with the space behind them; characters, where not one word fits.
+  words = re.findall(r"\s*\S+\s*", texts[cut.field])
+  for parts in (words, list(texts[cut.field])):
+    if made := _longest(template, texts, cut, parts, spare):
+      return made
+  return template.render("inputs", texts)
+
+
+def _longest(template, texts, cut: Cut, words: Sequence[str], spare) -> str | None:
+  """Returns the inputs with as many of a field's words as fit, None if none does."""
 
   def made(kept: int) -> str:
     field = _kept(words, kept, cut.place)
@@ -140,15 +150,15 @@ def shortened(
   # One word more seldom takes fewer tokens, so the bisection may end one beside it.
   while fits and spare(made(fits)) < 0:
     fits -= 1
-  return made(fits) if fits else template.render("inputs", texts)
+  return made(fits) if fits else None
 
 
 def _kept(words: Sequence[str], count: int, place: str) -> str:
   """Returns the text of some of a field's words."""
   if place == "start":
-    return " ".join(words[len(words) - count :])
+    return "".join(words[len(words) - count :])
   if place == "end" or count < 2:  # no room for two parts and the gap
-    return " ".join(words[:count])
+    return "".join(words[:count]).rstrip()
   head = (count + 1) // 2
   tail = words[len(words) - (count - head) :]
-  return " ".join(words[:head]) + _GAP + " ".join(tail)
+  return "".join(words[:head]).rstrip() + _GAP + "".join(tail)

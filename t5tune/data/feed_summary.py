@@ -19,6 +19,7 @@ class TaskShare:
     rows: rows of its training split.
     examples: examples that its preprocessors made of them.
     skipped: bad rows that were left out.
+    skip_report: what is wrong with the first of them.
     rate: its mixing rate.
     share: its share of the examples fed, 0 to 1.
     token_share: its share of the target tokens fed, 0 to 1.
@@ -36,6 +37,7 @@ class TaskShare:
   rows: int | None
   examples: int
   skipped: int | None
+  skip_report: tuple[str, ...]
   rate: float
   share: float
   token_share: float
@@ -135,6 +137,7 @@ def _of_pipeline(store: token_store.TokenStore) -> dict:
     "rows": told.get("rows"),
     "examples": len(store),
     "skipped": told.get("skipped"),
+    "skip_report": tuple(told.get("skip_report") or ()),
     "truncated_inputs": cut and cut["inputs"] / len(store),
     "truncated_targets": cut and cut["targets"] / len(store),
     "lost_input_tokens": lost and lost["inputs"],

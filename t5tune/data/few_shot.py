@@ -39,7 +39,7 @@ class Shots:
   preprocessors: tuple[Any, ...] = ()
 
   def __post_init__(self):
-    if self.most < 1 or not 0 <= self.share <= 1:
+    if not isinstance(self.most, int) or self.most < 1 or not 0 <= self.share <= 1:
       raise UserError(
         f"Shots(most={self.most}, share={self.share}): give at least 1 exemplar and a"
         " share of the rows between 0 and 1."

@@ -217,6 +217,7 @@ def _parquet(
     with parquet.ParquetFile(path) as file:
       known = file.schema_arrow.names
       _require(path, columns, known)
+      _check_once(str(path), [*columns, *optional], known)
       wanted = [*columns, *(name for name in optional if name in known)]
       number = 0
       for batch in file.iter_batches(_PARQUET_ROWS, columns=wanted):

@@ -291,6 +291,8 @@ def _describe_class(cls: type, walk: _Walk, again) -> Any:
 
 
 def _describe_object(value: Any, walk: _Walk, again) -> Any:
+  if hasattr(type(value), "__fingerprint__"):
+    return ["object", again(type(value)), again(value.__fingerprint__())]
   try:
     held = dict(object.__getattribute__(value, "__dict__"))
   except (AttributeError, TypeError):

@@ -5,6 +5,7 @@ on has changed, a run starts from the index and never imports tensorflow.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -176,7 +177,8 @@ def save(
   """Writes an index; it appears complete or not at all."""
   try:
     file.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"mixture": mixture.to_json(), "depends": depends})
+    index = {"mixture": mixture.to_json(), "depends": depends}
+    text = json.dumps({"checksum": _checksum(index), "index": index})
     # A folder, since it takes a half-written file away with it.
     with tempfile.TemporaryDirectory(prefix=".", dir=file.parent) as scratch:
       (pathlib.Path(scratch) / file.name).write_text(text)
@@ -191,8 +193,11 @@ def save(
 def load(file: pathlib.Path) -> PreparedMixture | None:
   """Returns the prepared mixture of an index, or None where it must be made anew."""
   try:
-    index = json.loads(file.read_text())
-  except (OSError, ValueError):
+    found = json.loads(file.read_text())
+    index = found["index"]
+    if found["checksum"] != _checksum(index):
+      return None
+  except (OSError, ValueError, KeyError, TypeError):
     return None
   depends = index["depends"]
   mixture = PreparedMixture.from_json(index["mixture"])
@@ -208,6 +213,10 @@ def load(file: pathlib.Path) -> PreparedMixture | None:
   except OSError:
     return None
   return mixture if unchanged else None
+
+
+def _checksum(index: Any) -> str:
+  return hashlib.blake2b(json.dumps(index).encode(), digest_size=16).hexdigest()
 
 
 def _stamp(file: str) -> list[int]:

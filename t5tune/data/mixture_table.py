@@ -47,7 +47,8 @@ def print_mixture(
   summary = data.summary(train_steps)
   console.print(_shares(mixture, summary))
   console.print(_losses(summary))
-  lines = [
+  lines = [f"skipped ({t.name}): {why}" for t in summary.tasks for why in t.skip_report]
+  lines += [
     f"{train_steps:,} steps = {train_steps / summary.steps_per_epoch:.2f} epochs of the"
     f" mixture; an update has {summary.examples_per_batch:,.1f} examples and"
     f" {summary.target_tokens_per_batch:,.0f} target tokens on average.",

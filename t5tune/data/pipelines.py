@@ -7,9 +7,11 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import os
 import pathlib
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +47,7 @@ class Job:
     template: the template that evaluation uses; None for the first.
     path: the store's directory.
     rows: rows of the split, where known.
+    stamps: (path, size, time, number) of the files that are read.
   """
 
   task: str
@@ -53,6 +56,7 @@ class Job:
   template: str | None
   path: str
   rows: int | None
+  stamps: tuple[tuple[str, int, int, int], ...]
 
   @property
   def label(self) -> str:
@@ -98,10 +102,30 @@ def job(
   Raises:
     UserError: the split cannot be read.
   """
+  stamps = stamped(store_names.data_files(task, split))  # before their content counts
   name = store_names.store_fingerprint(task, split, request, pass_index, template)
   path = store_dir / "stores" / task.name / f"{split}-{name}"
   rows = task.num_input_examples(split)
-  return Job(task.name, split, pass_index, template, str(path), rows)
+  return Job(task.name, split, pass_index, template, str(path), rows, stamps)
+
+
+def stamped(files: Iterable[str | os.PathLike]) -> tuple:
+  """Returns what changes when a file is written or replaced, for each of some files."""
+  stats = [(os.path.abspath(f), os.stat(f)) for f in files]
+  return tuple((f, s.st_size, s.st_mtime_ns, s.st_ino) for f, s in stats)
+
+
+def check_unchanged(stamps: Iterable[tuple[str, int, int, int]]) -> None:
+  """Raises a UserError for a file that was written or replaced since it was stamped."""
+  for stamp in stamps:
+    try:
+      same = stamped([stamp[0]]) == (tuple(stamp),)
+    except OSError:
+      same = False
+    if not same:
+      raise errors.UserError(
+        f"{stamp[0]} was changed while its tokens were written. Start again."
+      )
 
 
 def write(
@@ -144,6 +168,7 @@ def write(
         [example._asdict() for example in first],
         [example._asdict() for example in again],
       )
+    check_unchanged(wanted.stamps)
     writer.manifest = {
       "task": wanted.task,
       "split": wanted.split,
@@ -154,15 +179,17 @@ def write(
       "seed": request.seed,
       "versions": fingerprint.versions(),
       "rows": wanted.rows,
-      "skipped": _skipped(task, wanted.split),
+      **_skipped(task, wanted.split),
       **stats.to_json(),
     }
 
 
-def _skipped(task: Any, split: str) -> int | None:
+def _skipped(task: Any, split: str) -> dict[str, Any]:
+  """Returns how many bad rows were left out, and what is wrong with the first."""
   if store_names.cache_dir(task) is not None or not hasattr(task.source, "skipped"):
-    return None
-  return task.source.skipped(split)
+    return {"skipped": None, "skip_report": []}
+  source = task.source
+  return {"skipped": source.skipped(split), "skip_report": source.skip_report(split)}
 
 
 class _Stats:
@@ -281,7 +308,12 @@ def _dataset(task, wanted: Job, request: index.Request):
       use_cached=store_names.cache_dir(task) is not None,
       try_in_mem_cache=False,  # it is read once
     )
-  if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+  endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
+  if not hasattr(task.source, "identity") and store_names.cache_dir(task) is None:
+    # A step such as filter hides that the source itself has no end.
+    own = task.source.get_dataset(split=wanted.split, shuffle=False)
+    endless |= own.cardinality() == tf.data.INFINITE_CARDINALITY
+  if endless:
     raise errors.UserError(
       f"task {task.name!r}, split {wanted.split!r}: its source never ends, so it has no"
       " epoch and cannot be kept. End it, for instance with .take(n) in its dataset"
@@ -302,8 +334,14 @@ def _told(task, split: str) -> Iterator[None]:
   except errors.UserError:
     raise
   except Exception as e:
-    # tensorflow's message ends with the graph's own traceback: keep the cause.
-    cause = next((line for line in str(e).splitlines() if line.strip()), "")
+    # tensorflow's messages hold the graph's own traceback: keep the cause.
+    lines = [line.strip() for line in str(e).splitlines() if line.strip()]
+    cause = lines[0] if lines else ""
+    if cause == "in user code:":  # the error of a function that tensorflow traced
+      places = re.findall(r'File "(.*?)", line (\d+)', str(e))
+      own = [(f, line) for f, line in places if not fingerprint.is_library(f)]
+      file, line = (own or places or [("?", "?")])[-1]
+      cause = f"{lines[-1].removeprefix(f'{type(e).__name__}: ')} ({file}:{line})"
     raise errors.UserError(
       f"task {task.name!r}, split {split!r}: its pipeline failed:"
       f" {type(e).__name__}: {cause}"

@@ -10,7 +10,6 @@ import math
 import os
 import pathlib
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,9 +51,11 @@ def prepare(
   Raises:
     UserError: tasks, data or stores are at fault; see the functions called.
   """
-  began, store_dir = time.time(), store_dir.absolute()  # runs keep the stores' paths
+  store_dir = store_dir.absolute()  # runs keep the stores' paths
   rated = definitions.load(request)
   tasks = {task.name: task for task, _ in rated}
+  data = [f for task in tasks.values() for f in _data_files(task, request)]
+  stamps = pipelines.stamped([*fingerprint.own_code_files(), *data])
   _check_request(list(tasks.values()), request)
   for task in tasks.values():
     store_names.code_fingerprint(task)  # before any pipeline runs
@@ -86,11 +87,7 @@ def prepare(
   own = [task for task in tasks.values() if _has_splits_by_file(task)]
   folders = {f.parent for task in own for f in _data_files(task, request)}
   depends = index.dependencies(files, folders)
-  changed = [f for f in (*depends["code"], *files) if os.stat(f).st_mtime > began]
-  if changed:
-    raise errors.UserError(
-      f"{changed[0]} was changed while its tokens were written. Start again."
-    )
+  pipelines.check_unchanged(stamps)
   index.save(index.path(store_dir, request), mixture, depends)
   return mixture
 
@@ -136,7 +133,16 @@ def _rates(rated: Sequence[tuple[Any, Callable]], request) -> dict[str, float]:
   """Returns the rate of each task by name."""
   rates = {}
   for task, rate in rated:
-    rates[task.name] = float(rate())
+    try:
+      rates[task.name] = float(rate())
+    except errors.UserError:
+      raise
+    except Exception as e:  # whatever a function of the user's raises
+      raise errors.UserError(
+        f"MIXTURE = {request.mixture!r}: the rate of task {task.name!r} failed:"
+        f" {type(e).__name__}: {e}. A rate is a number, or a function from the task to"
+        " one; to count its rows, give its source num_input_examples."
+      ) from e
     if not 0 < rates[task.name] < math.inf:
       raise errors.UserError(
         f"MIXTURE = {request.mixture!r}: task {task.name!r} has rate"
@@ -215,7 +221,7 @@ def _with_further_passes(mixture, request: index.Request, tasks, job, write):
   jobs = {
     name: [
       job(task, "train", pass_index=i)
-      for i in range(1, min(math.ceil(epochs[name]), request.max_passes))
+      for i in range(1, min(math.ceil(epochs[name]), _most_passes(task, request)))
     ]
     for name, task in tasks.items()
   }
@@ -235,6 +241,16 @@ def _with_further_passes(mixture, request: index.Request, tasks, job, write):
   return dataclasses.replace(mixture, tasks=tuple(extended))
 
 
+def _most_passes(task, request: index.Request) -> int:
+  """Returns how many passes of a task may differ, up to the limit."""
+  from t5tune.data import templates
+
+  held_out = store_names.held_out(task, request)
+  drawn = [t for t in templates.of_task(task) if not t.is_called(held_out)]
+  same = len(drawn) == 1 and templates.draws_nothing_else(task)
+  return 1 if same else request.max_passes
+
+
 def _has_splits_by_file(task) -> bool:
   """Returns whether a file that appears beside a task's own is another split of it."""
   from t5tune.data import sources
@@ -244,13 +260,8 @@ def _has_splits_by_file(task) -> bool:
 
 def _data_files(task, request: index.Request) -> list[pathlib.Path]:
   wanted = [*request.splits, *(["train"] if request.train else [])]
-  splits = [s for s in wanted if s in task.splits]
-  if cache := store_names.cache_dir(task):
-    return [f for f in pathlib.Path(cache).iterdir() if f.is_file()]
-  if hasattr(task.source, "files"):
-    return [f for s in splits for f in task.source.files(s)]
-  shards = [pathlib.Path(str(f)) for s in splits for f in task.source.list_shards(s)]
-  return [f for f in shards if f.is_file()]
+  splits = dict.fromkeys(s for s in wanted if s in task.splits)
+  return [f for s in splits for f in store_names.data_files(task, s)]
 
 
 def _write_missing(

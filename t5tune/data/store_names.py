@@ -27,7 +27,7 @@ def store_fingerprint(
     rows = source.identity(split)
   else:
     shards = [str(s) for s in source.list_shards(split)]
-    stats = [os.stat(s) for s in shards if os.path.exists(s)]
+    stats = [os.stat(f) for f in data_files(task, split)]
     rows = [source, shards, [[s.st_size, s.st_mtime_ns] for s in stats]]
   if pass_index is None:
     drawn = template
@@ -64,6 +64,22 @@ def _cache_files(task) -> list[list[Any]] | None:
     return None
   files = sorted(pathlib.Path(folder).iterdir())
   return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+
+
+def data_files(task: Any, split: str) -> list[pathlib.Path]:
+  """Returns the files that a split is read from, as far as they are known.
+
+  Args:
+    task: a `seqio.Task`.
+    split: the split.
+  """
+  if cache := cache_dir(task):
+    return [f for f in pathlib.Path(cache).iterdir() if f.is_file()]
+  if hasattr(task.source, "files"):
+    return list(task.source.files(split))
+  # A source that is no file names its split.
+  shards = [str(s) for s in task.source.list_shards(split) if s != split]
+  return [pathlib.Path(s) for s in shards if os.path.isfile(s)]
 
 
 def cache_dir(task) -> str | None:

@@ -16,10 +16,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from t5tune.data import choosing, cutting, drawing, few_shot, row_dataset
+from t5tune.data import (
+  choosing,
+  cutting,
+  drawing,
+  few_shot,
+  preprocessors,
+  row_dataset,
+)
 from t5tune.errors import UserError, did_you_mean
 
 PARTS = ("inputs", "targets")
+_TOKENIZING = ("tokenize", "append_eos", "append_eos_after_trim")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +47,18 @@ class Template:
   inputs: str
   targets: str
   tags: tuple[str, ...] = ("forward",)
+
+  def __post_init__(self):
+    if isinstance(self.tags, str):
+      raise UserError(
+        f"Template {self.name!r}: tags = {self.tags!r} is one text. Write"
+        f" ({self.tags!r},), with a comma."
+      )
+    if "/" in self.name:
+      raise UserError(
+        f"Template {self.name!r}: a name has no '/', which stands between a task and"
+        " its template. Write '_'."
+      )
 
   def pieces(self, part: str) -> list[tuple[str, str | None]]:
     """Returns (literal text, field that follows or None) pairs of a part.
@@ -112,7 +132,14 @@ def fill(
     UserError: no templates, a name given twice, a malformed placeholder, shares that
       do not fit; and, when the dataset is built, a field that the rows lack.
   """
-  templates = tuple(templates)
+  given = [templates] if isinstance(templates, Template) else [*templates]
+  for one in given:
+    if not isinstance(one, Template):
+      raise UserError(
+        f"templates.fill was given {one!r}, which is no template. Write"
+        " Template('name', inputs, targets)."
+      )
+  templates = tuple(given)
   if not templates:
     raise UserError("templates.fill was given no templates: give it at least one.")
   seen = set()
@@ -145,11 +172,12 @@ def _check_shares(templates: Sequence[Template], shares: Mapping[str, float]) ->
         f"shares: no template has the tag {tag!r}.{did_you_mean(tag, tags)} There is:"
         f" {', '.join(sorted(tags))}."
       )
-    if not 0 <= share <= 1:
+    if not isinstance(share, int | float) or not 0 <= share <= 1:
       raise UserError(f"shares: {tag!r} has {share}; give a share between 0 and 1.")
-  if sum(shares.values()) > 1:
+  total = choosing.total(shares.values())
+  if total > 1:
     raise UserError(f"shares: {shares} add up to more than 1.")
-  if sum(shares.values()) < 1 and all(t.is_called(list(shares)) for t in templates):
+  if total < 1 and all(t.is_called(list(shares)) for t in templates):
     raise UserError(
       f"shares: every template has one of the tags {', '.join(shares)}, so that the"
       " other rows have none to take. Let the shares add up to 1, or add a template."
@@ -162,6 +190,24 @@ def of_task(task: Any) -> tuple[Template, ...]:
     if getattr(step, "func", None) is fill_templates:
       return step.keywords["templates"]
   return ()
+
+
+def draws_nothing_else(task: Any) -> bool:
+  """Returns whether nothing but the template of a `seqio.Task` can be drawn.
+
+  Args:
+    task: a task with templates.
+  """
+  for step in task._preprocessor_constructor_args:
+    name = getattr(getattr(step, "func", step), "__name__", "")
+    if getattr(step, "func", None) is fill_templates:
+      if step.keywords["shots"]:
+        return False
+    elif getattr(step, "keywords", {}).get("shuffle"):
+      return False
+    elif preprocessors.added_fields(step) is None and name not in _TOKENIZING:
+      return False
+  return True
 
 
 def fill_templates(

@@ -132,7 +132,7 @@ def begin(
   Args:
     init: see `open_weights`; it need not be at hand once there is a checkpoint.
     config: the architecture that gin gives.
-    directory: the work directory.
+    directory: the work directory, or None.
 
   Returns:
     The weights to read (None: the directory's checkpoint, or random ones), the
@@ -143,7 +143,7 @@ def begin(
   """
   if init == SCRATCH:
     return None, config, []
-  saved = (p.name for p in directory.glob("checkpoints/*"))
+  saved = (p.name for p in directory.glob("checkpoints/*")) if directory else ()
   # A number alone: a first save that was cut short is no checkpoint.
   if any(name.isdigit() for name in saved) and workdirs.is_workdir(directory):
     recorded = run_as(workdirs.architecture(directory), config)

@@ -51,3 +51,13 @@ def test_a_text_that_cannot_fit_is_left_for_the_trim():
 def test_a_wrong_place_is_named():
   with pytest.raises(UserError, match="'midle'.*Did you mean 'middle'"):
     cutting.Cut("text", "midle")
+
+
+@pytest.mark.parametrize("text", ["字" * 90, "\n".join(f"A:{i}" for i in range(40))])
+@pytest.mark.parametrize("place", cutting.PLACES)
+def test_text_without_spaces_is_cut_too(text, place):
+  made = cutting.shortened(
+    TEMPLATE, {**TEXTS, "text": text}, cutting.Cut("text", place), lambda t: 40 - len(t)
+  )
+  assert 30 < len(made) <= 40
+  assert made.startswith("Sum up. ") and made.endswith("By Bo:")

@@ -187,6 +187,16 @@ def test_each_request_has_its_own_index(tmp_path, monkeypatch):
   assert index.path("stores", copy) == paths[0]
 
 
+@pytest.mark.parametrize("change", ["{}", "null", "[]", '{"index": {}}', None])
+def test_a_damaged_index_is_made_anew(prepared, change):
+  text = prepared.file.read_text()
+  prepared.file.write_text(
+    text.replace('"rate": 1', '"rate": 7') if change is None else change
+  )
+  assert prepared.file.read_text() != text
+  assert index.load(prepared.file) is None
+
+
 def test_a_request_survives_json(tmp_path):
   first = request(tmp_path)
   assert index.Request.from_json(json.loads(json.dumps(first.to_json()))) == first

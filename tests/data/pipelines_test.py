@@ -249,3 +249,26 @@ def test_templates_of_a_task_without_any(register):
   task = register()
   assert templates.of_task(task) == tuple(FORMS)
   assert templates.of_task(task.replace(preprocessors=[])) == ()
+
+
+def misspells(dataset):
+  return dataset.map(lambda row: {**row, "word": row["wrod"]})
+
+
+def test_an_error_in_a_users_step_is_named_with_its_line(register, written):
+  wanted = r"its pipeline failed: KeyError: 'wrod' \(.*pipelines_test.py:\d+\)"
+  with pytest.raises(UserError, match=wanted):
+    written(register(steps=[misspells]))
+
+
+def test_an_endless_source_is_refused_behind_a_filter_too(register, written):
+  def endless(split, shuffle_files, seed=None):
+    row = {"word": "a", "row_key": 1}
+    return tf.data.Dataset.from_tensors(row).repeat()
+
+  task = register(
+    steps=[lambda dataset: dataset.filter(lambda row: row["word"] != "b")]
+  )
+  source = seqio.FunctionDataSource(endless, splits=["train"])
+  with pytest.raises(UserError, match="its source never ends"):
+    written(task.replace(source=source))

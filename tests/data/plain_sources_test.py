@@ -159,6 +159,21 @@ def test_seqios_own_mixtures(task, tmp_path, monkeypatch):
   assert rates["tiny_sums"] / rates["tiny_titles"] == pytest.approx(300**0.5 / 5)
 
 
+def fails(task):
+  raise ValueError("no rate today")
+
+
+@pytest.mark.parametrize(
+  "rate, words", [(fails, "ValueError: no rate today"), (lambda t: None, "TypeError")]
+)
+def test_rates_that_fail_are_named(task, rate, words):
+  task.mix("wrong", [("tiny_sums", 1.0), ("tiny_titles", rate)])
+  with pytest.raises(
+    UserError, match=f"the rate of task 'tiny_titles' failed: {words}"
+  ):
+    prepare(MIXTURE="wrong", TRAIN_STEPS=2)
+
+
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
 def test_wrong_rates_are_named(task, rate):
   task.mix("wrong", [("tiny_sums", 1.0), ("tiny_titles", lambda t: rate)])

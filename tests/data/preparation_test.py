@@ -83,6 +83,22 @@ def test_passes_are_as_many_as_epochs_up_to_the_limit(workplace, length):
   )
 
 
+def test_a_task_that_draws_nothing_has_one_pass(task, variant, workplace):
+  import tiny_tasks
+
+  from t5tune.data import templates
+
+  steps = task("tiny_titles")._preprocessor_constructor_args
+  one = templates.fill(tiny_tasks.TITLE_TEMPLATES[:1])
+  variant("one_form", preprocessors=[one, *steps[1:]])
+  assert len(prepare(MIXTURE="one_form", TRAIN_STEPS=300).tasks[0].passes) == 1
+  # A step of the user's own may draw; a held out template is not drawn.
+  variant("own_step", preprocessors=[lambda d: d, one, *steps[1:]])
+  assert len(prepare(MIXTURE="own_step", TRAIN_STEPS=300).tasks[0].passes) == 4
+  held = {"HELD_OUT_TEMPLATES": ["after", "short"], "TRAIN_STEPS": 300}
+  assert len(prepare(MIXTURE="tiny_titles", **held).tasks[0].passes) == 1
+
+
 def test_passes_meet_every_template_and_each_is_reproduced(task, workplace, tmp_path):
   import tiny_tasks
 

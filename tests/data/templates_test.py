@@ -161,7 +161,10 @@ def test_held_out_templates_are_never_drawn():
   assert set(filled(step, held_out=["forward"]).values()) == {"i"}
 
 
-def test_a_text_too_long_for_an_inverted_target_takes_another_template(vocabulary):
+@pytest.mark.parametrize(
+  "shares", [{"inverted": 0.5}, {"forward": 0.5, "inverted": 0.5}]
+)
+def test_a_text_too_long_for_an_inverted_target_takes_another(vocabulary, shares):
   features = vocabularies.output_features(vocabulary)
   rows = dataset(200).map(
     lambda row: {
@@ -169,7 +172,7 @@ def test_a_text_too_long_for_an_inverted_target_takes_another_template(vocabular
       "text": tf.where(row["stars"] % 2 == 0, row["text"] + " so long" * 30, "short"),
     }
   )
-  step = templates.fill([*FOUR, INVERTED], {"inverted": 0.5})
+  step = templates.fill([*FOUR, INVERTED], shares)
   made = step(rows, {"inputs": 64, "targets": 16}, features)
   for row in made.as_numpy_iterator():
     tokens = features["targets"].vocabulary.encode(row["targets"].decode())
@@ -232,9 +235,11 @@ WRONG = [
   ([FOUR[0], Template("b", "{txt}", "x")], "'b', inputs: the rows have no field 'txt'"),
   ([Template("b", "x", "{starz}")], "'b', targets: .* 'starz'. Did you mean 'stars'"),
   ([Template("b", "{tags}", "x")], "field 'tags' is not one text or integer"),
+  (["Summarize {text}"], "'Summarize {text}', which is no template"),
 ]
 WRONG_SHARES = [
   ({"invert": 0.1}, "no template has the tag 'invert'. Did you mean 'inverted'"),
+  ({"inverted": "0.1"}, "'inverted' has 0.1; give a share between"),
   ({"inverted": 1.5}, "'inverted' has 1.5; give a share between 0 and 1"),
   ({"inverted": 0.6, "forward": 0.6}, "add up to more than 1"),
   ({"inverted": 0.2, "forward": 0.3}, "every template has one of the tags"),
@@ -245,6 +250,25 @@ WRONG_SHARES = [
 def test_wrong_templates_are_named_before_any_row_is_read(wrong, message):
   with pytest.raises(UserError, match=message):
     templates.fill(wrong)(dataset())
+
+
+@pytest.mark.parametrize(
+  "wrong, message",
+  [({"tags": "inverted"}, "with a comma"), ({"name": "a/b"}, "a name has no '/'")],
+)
+def test_wrong_names_and_tags_are_named(wrong, message):
+  with pytest.raises(UserError, match=message):
+    Template(**{"name": "a", "inputs": "{text}", "targets": "x", **wrong})
+
+
+def test_shares_that_only_rounding_keeps_from_one():
+  tagged = [Template(tag, "{text}", "x", (tag,)) for tag in "xyz"]
+  step = templates.fill(tagged, {"x": 0.7, "y": 0.2, "z": 0.1})
+  counts = collections.Counter(filled(step, dataset(2000)).values())
+  assert abs(counts["x"] - 1400) < 90 and abs(counts["z"] - 200) < 60
+  zero = templates.fill([*FOUR, INVERTED], {"inverted": 0.0})
+  with pytest.raises(UserError, match="have a share of 0"):
+    filled(zero, held_out=["forward"])
 
 
 @pytest.mark.parametrize(("shares", "message"), WRONG_SHARES)

@@ -136,7 +136,7 @@ def _rows(task: seqio.Task) -> tuple[dict[str, int | None], str, str]:
 def _source(source: seqio.DataSource) -> str:
   """Returns a source in words; SeqIO's own may print as an address in memory."""
   told = str(source)
-  return type(source).__name__ if " object at 0x" in told else told
+  return type(source).__name__ if " at 0x" in told or len(told) > 40 else told
 
 
 def _function_name(function: Callable) -> str:
