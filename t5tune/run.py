@@ -13,6 +13,7 @@ from typing import Any
 
 from t5tune import errors
 from t5tune.data import index, user_files, vocabularies
+from t5tune.evaluation import checkpoint_choice
 from t5tune.models import beam_search, t5
 from t5tune.training import optimizers, workdir
 
@@ -56,8 +57,11 @@ class Run:
     eval_before: whether to score the initial weights.
     checkpoint_steps: updates between checkpoints [CHECKPOINT_STEPS].
     keep_checkpoints: latest checkpoints kept, beside the best.
-    best_metric: 'average' (of the tasks' headline scores) or 'task/metric';
-      the checkpoint that is best by it on `eval_split` is kept [BEST_METRIC].
+    best_metric: 'average' (of the tasks' headline scores), 'loss' (mean of the tasks'),
+      'task/metric', or a dictionary of such with weights, whose mean counts; the
+      checkpoint that is best by it on `eval_split` is kept [BEST_METRIC].
+    early_stopping: evaluations in a row that may be no better than the best before
+      training ends; None to train to the end [EARLY_STOPPING].
     log_steps: updates between lines of metrics.
     seed: seed of initialisation, data order, templates and dropout [SEED].
     mesh: devices along 'data', 'fsdp' and 'tensor'; -1 takes the rest [MESH].
@@ -101,7 +105,8 @@ class Run:
   eval_before: bool = True
   checkpoint_steps: int = 1000
   keep_checkpoints: int = 2
-  best_metric: str = "average"
+  best_metric: str | dict[str, float] = "average"
+  early_stopping: int | None = None
   log_steps: int = 10
   seed: int = 0
   mesh: dict[str, int] = dataclasses.field(default_factory=lambda: {"data": -1})
@@ -127,6 +132,12 @@ class Run:
       value = getattr(self, name)
       if value is not None and value < 1:
         raise errors.UserError(f"{_macro(name)} = {value}: it must be at least 1.")
+    if self.early_stopping is not None and self.eval_steps < 1:
+      raise errors.UserError(
+        f"EARLY_STOPPING = {self.early_stopping} looks at evaluations, and EVAL_STEPS ="
+        f" {self.eval_steps} makes none. Set EVAL_STEPS."
+      )
+    self.chosen_by  # noqa: B018  checks BEST_METRIC
     if not 0 <= self.seed < 2**32:
       raise errors.UserError(f"SEED = {self.seed}: it must be from 0 to 2**32 - 1.")
     if not 0 <= self.label_smoothing < 1:
@@ -187,13 +198,8 @@ class Run:
         f"{errors.did_you_mean(self.eval_split, known)} There is: {', '.join(known)}."
         " Set it, or EVAL_STEPS = 0."
       )
-    task = self.best_metric.rpartition("/")[0]
-    if self.eval_steps > 0 and self.best_metric != "average" and task not in scored:
-      raise errors.UserError(
-        f"BEST_METRIC = {self.best_metric!r}: give 'average', or 'task/metric' with a"
-        f" task that is scored on {self.eval_split!r}."
-        f"{errors.did_you_mean(task, scored)} There is: {', '.join(scored)}."
-      )
+    if self.eval_steps > 0:
+      self.chosen_by.check_tasks(scored, self.eval_split)
     shown = [t.name for t in mixture.tasks if t.splits]
     if self.show_task is not None and self.show_task not in shown:
       raise errors.UserError(
@@ -207,9 +213,14 @@ class Run:
     return dataclasses.replace(self, model=model)
 
   @property
-  def chosen_by(self) -> str:
-    """What ranks checkpoints, in words."""
-    return f"{self.best_metric} on {self.eval_split}"
+  def chosen_by(self) -> checkpoint_choice.BestMetric:
+    """What ranks checkpoints."""
+    return checkpoint_choice.BestMetric.of(self.best_metric)
+
+  @property
+  def first_best(self) -> checkpoint_choice.Best:
+    """The best evaluation, before there is one."""
+    return checkpoint_choice.Best(f"{self.chosen_by} on {self.eval_split}")
 
   @property
   def row_lengths(self) -> tuple[int, int] | None:
@@ -311,6 +322,7 @@ _POSITIVE = (
   "test_examples",
   "eval_batch_size",
   "checkpoint_steps",
+  "early_stopping",
   "keep_checkpoints",
   "log_steps",
   "microbatches",

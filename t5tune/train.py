@@ -2,8 +2,8 @@
 
     text → task → tokens → batches → model → loss → update → checkpoint → predictions
 
-Reads from top to bottom: mesh, data, model, evaluation, work directory, restore,
-loop. One update is `training/train_step.py`.
+Reads from top to bottom: what `job.py` puts together (mesh, data, model, optimiser),
+work directory, restore, loop. One update is `training/train_step.py`.
 """
 
 import dataclasses
@@ -85,160 +85,124 @@ def train(run, configuration, flags) -> int:
   """
   import jax
 
-  from t5tune import partitioning
-  from t5tune.data import build, feed, mixture_table, preflight, vocabularies
-  from t5tune.evaluation import evaluator, run_scores
-  from t5tune.models import t5
-  from t5tune.training import (
-    checkpoints,
-    interrupt,
-    memory,
-    optimizers,
-    run_log,
-    train_state,
-    train_step,
-    workdir,
-  )
-  from t5tune.weights import pretrained
+  from t5tune import job as jobs
+  from t5tune.data import mixture_table
+  from t5tune.training import run_log, workdir
 
   console, directory = run_log.console(), flags.workdir
 
-  # --- Initial weights: opened here, read where no checkpoint is. Mesh.
-  source, architecture, told = pretrained.begin(run.init, run.model, directory)
-  run = run.with_model(architecture)
-  mesh = partitioning.make_mesh(run.mesh)
-  run.check_batch(partitioning.batch_shards(mesh))
-
-  # --- Data: tokens on disk, built by a process of its own where they are missing.
-  tokenizer = vocabularies.Tokenizer(run.vocabulary_path(directory))
-  run = run.with_model(t5.pad_vocab_size(run.model, tokenizer.size))
-  request = run.request(flags.data_dir, tokenizer.path, train=True)
-  mixture = build.ensure(request, flags.store_dir)
-  run.check_names(mixture)
-  lengths, chosen = mixture.row_lengths, run.row_lengths is None
-  feed_config = feed.FeedConfig(run.batch_size, *lengths, run.pack, run.seed)
-  data = feed.Feed(mixture, feed_config, jax.process_index(), jax.process_count())
-  train_steps = run.train_steps or math.ceil(run.train_epochs * data.steps_per_epoch)
-
-  # --- Model and optimiser.
-  model = train_state.Model(run.model)
-  optimizer = optimizers.make_optimizer(run.optimizer, train_steps)
-  shardings = train_state.state_shardings(model, optimizer, mesh)
-  update = jax.jit(
-    train_step.make_train_step(
-      model, optimizer, run.z_loss, run.microbatches, run.label_smoothing
-    ),
-    donate_argnums=0,
-    out_shardings=(shardings, partitioning.replicated(mesh)),
-  )
-  dropout_key = jax.random.key(run.seed)
-
-  # --- Evaluation.
-  evaluate = evaluator.for_run(run, request, mixture, model, mesh, tokenizer)
-  if run.eval_steps > 0 and run.best_metric != "average":
-    evaluate.check_metric(run.eval_split, run.best_metric)
-
-  # --- Dry run: all that can be known before the first step.
+  # --- Mesh, data, model, optimiser, evaluation.
+  job = jobs.put_together(run, flags.data_dir, flags.store_dir, directory)
+  evaluate = job.evaluator()
   if flags.dry_run:
-    state = train_state.placed_abstract_state(model, optimizer, mesh)
-    batch = memory.abstract_batch(mesh, run.batch_size, lengths)
-    _print_start(console, configuration.text, {"Overrides": configuration.overrides})
-    mixture_table.print_mixture(console, mixture.name, data, train_steps, chosen)
-    preflight.print_repeats(console, preflight.repeats(mixture))
-    preflight.print_first_batch(console, data, tokenizer)
-    with jax.set_mesh(mesh):
-      needed = memory.of_step(update, state, batch, dropout_key)
-    _print_lines(console, needed.lines())
+    _print_dry_run(console, job, configuration)
     return 0
 
   # --- Work directory: a new one, or one that holds this very run.
-  identity = run.identity(tokenizer.sha256, mixture)
-  workdir.check(directory, identity, train_steps)
+  identity = job.run.identity(job.tokenizer.sha256, job.mixture)
+  workdir.check(directory, identity, job.train_steps)
   changes = workdir.changed_bindings(directory, configuration.text)
-  workdir.begin(directory, identity, configuration.text, tokenizer.path)
-  saved = checkpoints.Checkpoints(
-    directory / "checkpoints", run.chosen_by, run.keep_checkpoints
-  )
+  workdir.begin(directory, identity, configuration.text, job.tokenizer.path)
+  shown = (job.mixture.name, job.data, job.train_steps, job.lengths_chosen)
+  workdir.write_atomically(directory / "mixture.json", mixture_table.to_json(*shown))
+  _print_summary(console, job, configuration, changes)
 
-  # --- Summary.
-  _print_start(
-    console,
-    configuration.text,
-    {
-      "Overrides": configuration.overrides,
-      "Changed since the last start": changes,
-      f"Architecture, from {run.init}": told,
-    },
-  )
-  mixture_table.print_mixture(console, mixture.name, data, train_steps, chosen)
-  shown = mixture_table.to_json(mixture.name, data, train_steps, chosen)
-  workdir.write_atomically(directory / "mixture.json", shown)
-  devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
-  size = f"{model.num_params():,} parameters, {run.model.dtype}"
-  _print_lines(console, [f"{size}, {devices}, mesh {dict(mesh.shape)}"])
-
-  with jax.set_mesh(mesh):
-    # --- Restore: from this directory, else pretrained weights, else scratch.
-    batches = data.batches()
-    best = {"score": None, "step": 0, "by": run.chosen_by}
-    if saved.latest() is not None:
-      abstract = train_state.placed_abstract_state(model, optimizer, mesh)
-      state, meta = saved.restore(saved.latest(), abstract)
-      batches.set_state(meta["feed"])
-      best = meta["best"] if meta["best"]["by"] == run.chosen_by else best
-      _print_lines(console, [f"Continuing from step {int(state.step)}"])
-    else:
-      params = pretrained.params(source, model, mesh) if source else None
-      if params is None and run.init != pretrained.SCRATCH:  # never instead of weights
-        raise errors.UserError(f"{directory}/checkpoints has no whole checkpoint.")
-      state = train_state.create(model, optimizer, mesh, run.seed, params)
-    first_step = int(state.step)
-    made = {"mixture": mixture.to_json(), "feed": dataclasses.asdict(feed_config)}
-    workdir.keep_data(directory, first_step, made)
-
-    # --- Loop. An evaluation sees the weights after its step's update.
-    log = run_log.RunLog(directory, first_step)
-    progress = run_log.Progress(console, first_step, train_steps)
-    with progress, interrupt.Interrupt() as stop:
-      score = run_scores.RunScores(
-        evaluate, run, directory, progress, log, lambda: stop.requested
-      )
-      if first_step == 0 and run.eval_before:
-        score.test(state.params, 0)
-      target_tokens = []
-      for step in range(first_step + 1, train_steps + 1):
-        batch = _next_batch(batches, mesh, progress)
-        state, metrics = update(state, batch, dropout_key)
-        target_tokens.append(metrics["target_tokens"])
-        jax.block_until_ready(target_tokens[-2:-1])  # two in flight: Ctrl-C is heard
-        if every(run.log_steps, step) or step in (first_step + 1, train_steps):
-          position = {"feed": batches.get_state()}
-          _log(log, progress, step, metrics, target_tokens, position)
-        value = None
-        if every(run.eval_steps, step):
-          value = score.validation(state.params, step)
-        improved = value is not None and (best["step"] == 0 or value > best["score"])
-        if improved:
-          best = {"score": value, "step": step, "by": run.chosen_by}
-        stopping = stop.requested or step == train_steps  # asked once: it saves
-        if every(run.checkpoint_steps, step) or improved or stopping:
-          _finite(step, metrics)
-          saved.save(state, {"feed": batches.get_state(), "best": best}, value)
-        if stopping:
-          break
-      batches.close()
-      saved.close()
-      ended = int(state.step) == train_steps
-      if ended and not score.is_tested(train_steps):
-        score.test(state.params, train_steps)
-    log.close()
-
-  if not ended:
+  with jax.set_mesh(job.mesh):
+    step, best = _fit(console, job, evaluate, directory)
+  if step < job.train_steps:
     again = "  python -m t5tune.train " + shlex.join(sys.argv[1:])
-    _print_lines(console, [f"Stopped at step {int(state.step)}. To continue:", again])
+    _print_lines(console, [f"Stopped at step {step}. To continue:", again])
     return 130
-  _print_results(console, run, directory, train_steps, best)
+  _print_results(console, job.run, directory, step, best)
   return 0
+
+
+def _fit(console, job, evaluate, directory):
+  """Trains from the latest checkpoint to the end, or until it is interrupted.
+
+  Returns:
+    The step it came to, and the best evaluation.
+  """
+  import jax
+
+  from t5tune.evaluation import run_scores
+  from t5tune.training import (
+    checkpoints,
+    interrupt,
+    run_log,
+    train_state,
+    workdir,
+  )
+
+  run, train_steps = job.run, job.train_steps
+
+  # --- Restore: from this directory, else pretrained weights, else scratch.
+  saved = checkpoints.Checkpoints(
+    directory / "checkpoints", run.first_best.by, run.keep_checkpoints
+  )
+  batches, best = job.data.batches(), run.first_best
+  if saved.latest() is not None:
+    state, meta = saved.restore(saved.latest(), job.abstract_state())
+    batches.set_state(meta["feed"])
+    best = best.restored(meta["best"])
+    _print_lines(console, [f"Continuing from step {int(state.step)}"])
+  else:
+    state = _initial_state(job, directory)
+  first_step = int(state.step)
+  made = {
+    "mixture": job.mixture.to_json(),
+    "feed": dataclasses.asdict(job.feed_config),
+  }
+  workdir.keep_data(directory, first_step, made)
+
+  # --- Loop. An evaluation sees the weights after its step's update.
+  log = run_log.RunLog(directory, first_step)
+  progress = run_log.Progress(console, first_step, train_steps)
+  with progress, interrupt.Interrupt() as stop:
+    score = run_scores.RunScores(
+      evaluate, run, directory, progress, log, lambda: stop.requested
+    )
+    if first_step == 0 and run.eval_before:
+      score.test(train_state.evaluated_params(state), 0)
+    target_tokens = []
+    for step in range(first_step + 1, train_steps + 1):
+      batch = _next_batch(batches, job.mesh, progress)
+      state, metrics = job.update(state, batch, job.dropout_key)
+      target_tokens.append(metrics["target_tokens"])
+      jax.block_until_ready(target_tokens[-2:-1])  # two in flight: Ctrl-C is heard
+      if every(run.log_steps, step) or step in (first_step + 1, train_steps):
+        position = {"feed": batches.get_state()}
+        _log(log, progress, step, metrics, target_tokens, position)
+      value = None
+      if every(run.eval_steps, step):
+        value = score.validation(train_state.evaluated_params(state), step)
+        best = best.after(value, step)
+      improved = best.step == step
+      stopping = stop.requested or step == train_steps  # asked once: it saves
+      if every(run.checkpoint_steps, step) or improved or stopping:
+        _finite(step, metrics)
+        kept = {"feed": batches.get_state(), "best": dataclasses.asdict(best)}
+        saved.save(state, kept, value)
+      if stopping:
+        break
+    batches.close()
+    saved.close()
+    ended = int(state.step) == train_steps
+    if ended and not score.is_tested(train_steps):
+      score.test(train_state.evaluated_params(state), train_steps)
+  log.close()
+  return int(state.step), best
+
+
+def _initial_state(job, directory):
+  """Returns the state before the first step: pretrained weights, or random ones."""
+  from t5tune.training import train_state
+  from t5tune.weights import pretrained
+
+  params = pretrained.params(job.source, job.model, job.mesh) if job.source else None
+  if params is None and job.run.init != pretrained.SCRATCH:  # never instead of weights
+    raise errors.UserError(f"{directory}/checkpoints has no whole checkpoint.")
+  return train_state.create(job.model, job.optimizer, job.mesh, job.run.seed, params)
 
 
 def every(period: int, step: int) -> bool:
@@ -268,7 +232,8 @@ def _finite(step: int, metrics) -> dict[str, float]:
   """Fetches the metrics of a step; stops a run that diverged, before it is saved."""
   import jax
 
-  values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+  scalars = {k: v for k, v in metrics.items() if k != "grad_squares"}
+  values = {k: float(v) for k, v in jax.device_get(scalars).items()}
   if not math.isfinite(values["loss"] + values["grad_norm"]):
     raise errors.UserError(
       f"step {step}: the loss is {values['loss']} and the gradient norm"
@@ -294,12 +259,48 @@ def _print_lines(console, lines: Sequence[str]) -> None:
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_start(console, configuration: str, titled) -> None:
+def _print_start(console, configuration, titled) -> None:
   """Prints the configuration and, where there are any, lines under their titles."""
-  console.print(configuration, highlight=False, markup=False)
-  for title, lines in titled.items():
+  console.print(configuration.text, highlight=False, markup=False)
+  for title, lines in {"Overrides": configuration.overrides, **titled}.items():
     if lines:
       _print_lines(console, [title, *(f"  {line}" for line in lines)])
+
+
+def _print_dry_run(console, job, configuration) -> None:
+  """Prints all that can be known before the first step."""
+  import jax
+
+  from t5tune.data import mixture_table, preflight
+  from t5tune.training import memory
+
+  _print_start(console, configuration, {})
+  shown = (job.mixture.name, job.data, job.train_steps, job.lengths_chosen)
+  mixture_table.print_mixture(console, *shown)
+  preflight.print_repeats(console, preflight.repeats(job.mixture))
+  preflight.print_first_batch(console, job.data, job.tokenizer)
+  batch = memory.abstract_batch(job.mesh, job.run.batch_size, job.mixture.row_lengths)
+  with jax.set_mesh(job.mesh):
+    needed = memory.of_step(job.update, job.abstract_state(), batch, job.dropout_key)
+  _print_lines(console, needed.lines())
+
+
+def _print_summary(console, job, configuration, changes) -> None:
+  """Prints what is going to be trained, on what, and with which settings."""
+  import jax
+
+  from t5tune.data import mixture_table
+
+  titled = {
+    "Changed since the last start": changes,
+    f"Architecture, from {job.run.init}": job.told,
+  }
+  _print_start(console, configuration, titled)
+  shown = (job.mixture.name, job.data, job.train_steps, job.lengths_chosen)
+  mixture_table.print_mixture(console, *shown)
+  devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
+  size = f"{job.model.num_params():,} parameters, {job.run.model.dtype}"
+  _print_lines(console, [f"{size}, {devices}, mesh {dict(job.mesh.shape)}"])
 
 
 def _print_results(console, run, directory, train_steps: int, best) -> None:
@@ -314,7 +315,7 @@ def _print_results(console, run, directory, train_steps: int, best) -> None:
   title = f"Scores at step {train_steps:,}, before and after training"
   tables.print_scores(console, title, after, before)
   tables.print_templates(console, after)
-  chosen = f" (best by {best['by']}: step {best['step']})" if best["step"] else ""
+  chosen = f" (best by {best.by}: step {best.step})" if best.step else ""
   lines = [
     "Where everything lies:",
     f"  configuration  {directory}/config.gin",

@@ -22,7 +22,17 @@ MAY_IMPORT = {
   "weights": {"weights", "training", "models", "base"},
   "evaluation": {"evaluation", "weights", "training", "models", "data", "base"},
   "run": {"evaluation", "weights", "training", "models", "data", "base"},
-  "commands": {"run", "evaluation", "weights", "training", "models", "data", "base"},
+  "job": {"run", "evaluation", "weights", "training", "models", "data", "base"},
+  "commands": {
+    "job",
+    "run",
+    "evaluation",
+    "weights",
+    "training",
+    "models",
+    "data",
+    "base",
+  },
   "tasks": {"tasks", "data", "evaluation", "base"},
 }
 # These never import tensorflow, not even inside a function: it costs seconds and

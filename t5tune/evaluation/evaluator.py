@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -166,23 +166,13 @@ class Evaluator:
       )
     return results
 
-  def check_metric(self, split: str, best_metric: str) -> None:
-    """Checks that a metric which is to rank checkpoints will be measured.
-
-    Args:
-      split: the split that will be scored.
-      best_metric: 'task/metric'; the task has the split.
-
-    Raises:
-      UserError: the task has no such metric.
-    """
-    name = best_metric.rpartition("/")[0]
+  def metrics_of(self, name: str, split: str) -> list[str]:
+    """Returns the metrics of a task that has the split, found on one row of it."""
     task = next(t for t in self._mixture.tasks if t.name == name)
     rows = token_store.TokenStore(task.splits[split]).rows[:1]
     answers = [row["targets_pretokenized"] for row in rows]
     references = self._scorer.references(name, rows)
-    scores = self._scorer.score(name, rows, references, answers)
-    _check_measured(best_metric, [f"{name}/{metric}" for metric in scores])
+    return list(self._scorer.score(name, rows, references, answers))
 
   def _evaluate_task(self, params, task, split, max_examples, full, progress):
     # Under every template, where that was asked for; the first one's are the scores.
@@ -322,38 +312,6 @@ def for_run(run, request: index.Request, mixture, model: Model, mesh: Mesh, toke
   config = EvalConfig(run.eval_batch_size, *lengths, run.beam)
   scorer = scoring.Scorer(request)
   return Evaluator(model, mesh, config, mixture, tokenizer, scorer)
-
-
-def average_score(results: Sequence[TaskResult]) -> float:
-  """Returns the mean of the tasks' headline scores."""
-  return float(np.mean([result.headline[1] for result in results]))
-
-
-def chosen_score(results: Sequence[TaskResult], best_metric: str) -> float:
-  """Returns the score that ranks checkpoints; the higher, the better.
-
-  Args:
-    results: an evaluation.
-    best_metric: 'average', or 'task/metric'; an error counts negative.
-
-  Raises:
-    UserError: there is no such task or metric.
-  """
-  if best_metric == "average":
-    return average_score(results)
-  scores = {f"{r.task}/{k}": v for r in results for k, v in r.scores.items()}
-  _check_measured(best_metric, scores)
-  is_error = "error" in best_metric.rpartition("/")[2]  # of the metric, not the task
-  return -scores[best_metric] if is_error else scores[best_metric]
-
-
-def _check_measured(best_metric: str, measured: Collection[str]) -> None:
-  if best_metric not in measured:
-    raise errors.UserError(
-      f"BEST_METRIC = {best_metric!r} is not measured."
-      f"{errors.did_you_mean(best_metric, measured)} There is: 'average',"
-      f" {', '.join(map(repr, measured))}."
-    )
 
 
 def _further(progress, number: int, count: int, done: int, total: int) -> None:

@@ -84,7 +84,7 @@ class RunScores:
         params, run.eval_split, None, run.eval_examples, self._progress.evaluating
       )
     self._keep(step, "validation", scored, {"examples": run.eval_examples})
-    return evaluator.chosen_score(scored, run.best_metric)
+    return run.chosen_by.score(scored)
 
   def _test_settings(self) -> dict[str, Any]:
     return {

@@ -149,27 +149,6 @@ def test_one_row_has_no_other(evaluate):
   assert made[0].loss > 0
 
 
-def test_a_metric_that_will_not_be_measured(setup):
-  check = setup.evaluator(3).check_metric
-  check("test", "first/overlap")
-  with pytest.raises(UserError, match="Did you mean 'first/overlap'"):
-    check("test", "first/overlapp")
-
-
-def test_what_chooses_a_checkpoint(evaluated):
-  first, second = (r.scores["overlap"] for r in evaluated)
-  assert evaluator.average_score(evaluated) == pytest.approx((first + second) / 2)
-  choose = evaluator.chosen_score
-  assert choose(evaluated, "average") == evaluator.average_score(evaluated)
-  assert choose(evaluated, "second/overlap") == second
-  with pytest.raises(UserError, match="Did you mean 'first/overlap'"):
-    choose(evaluated, "first/overlapp")
-
-
-def test_an_error_counts_negative(evaluated):
-  made = [dataclasses.replace(evaluated[0], scores={"mean_absolute_error": 0.5})]
-  name = f"{made[0].task}/mean_absolute_error"
-  assert evaluator.chosen_score(made, name) == -0.5
-  # The metric's name counts, not the task's.
-  made = [dataclasses.replace(evaluated[0], task="errors", scores={"exact": 3.0})]
-  assert evaluator.chosen_score(made, "errors/exact") == 3.0
+def test_the_metrics_of_a_task(setup, evaluated):
+  found = setup.evaluator(3).metrics_of("first", "test")
+  assert found == list(evaluated[0].scores)
