@@ -13,6 +13,11 @@ from typing import Any, NoReturn
 
 from t5tune.errors import UserError, did_you_mean
 
+# Exit statuses. 0 is for what is finished alone, so that schedulers requeue the rest.
+USER_ERROR = 2  # a mistake, told in a line; starting again changes nothing
+SAVED_NOT_FINISHED = 75  # EX_TEMPFAIL: stopped and saved; the same command goes on
+ABORTED = 130  # by Ctrl-C, of a training by a second one: what was not saved is lost
+
 _GIN = "--gin."
 _SHARED: dict[str, dict[str, Any]] = {
   "gin_file": {
@@ -37,6 +42,13 @@ _SHARED: dict[str, dict[str, Any]] = {
     "metavar": "DIR",
     "help": "folder for tokens kept between runs (default: %(default)s)",
   },
+  "coordinator_address": {
+    "metavar": "HOST:PORT",
+    "help": "of several processes: where the first one meets the others; SLURM's and"
+    " TPU slices' are found without a flag",
+  },
+  "num_processes": {"metavar": "N", "help": "of several processes: how many there are"},
+  "process_id": {"metavar": "I", "help": "of several processes: which this is, from 0"},
 }
 
 
@@ -118,7 +130,7 @@ def parser(
     command: the module, for example "train".
     description: what the command does, one or two sentences.
     examples: whole command lines that work, shown under `--help`.
-    flags: which of gin_file, data_dir, workdir and store_dir it takes.
+    flags: which of the shared ones it takes.
     required: those of `flags` that must be given.
 
   Returns:
@@ -146,16 +158,16 @@ def parser(
 
 
 def main(command: Callable[[Sequence[str]], int | None]) -> NoReturn:
-  """Runs a command and exits: 0, 2 on a user's mistake, 130 when interrupted.
+  """Runs a command and exits with one of the statuses above.
 
   Args:
-    command: takes the arguments after the command's name.
+    command: takes the arguments after the command's name; returns the status.
   """
   try:
     sys.exit(command(sys.argv[1:]))
   except UserError as e:
     print(f"error: {e}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(USER_ERROR)
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
-    sys.exit(130)
+    sys.exit(ABORTED)

@@ -12,6 +12,7 @@ EXAMPLES = (
   "python -m t5tune.convert google/flan-t5-base flan_t5_base_t5x --to t5x",
   "python -m t5tune.convert gs://BUCKET/checkpoint_1184000 flan --to t5tune"
   " --vocabulary spiece.model",
+  "python -m t5tune.convert LORA_WORKDIR my-adapter --to peft",
 )
 
 
@@ -21,13 +22,14 @@ def main(arguments: Sequence[str]) -> int:
     "convert",
     "Converts weights between Hugging Face, T5X and t5tune. SRC is a Hugging Face id or"
     " directory, a T5X checkpoint, a work directory or one of its checkpoints/STEP."
-    " Optimiser state is left behind.",
+    " Optimiser state is left behind. Of a run with LoRA, merged weights are written, or"
+    " --to peft its factors.",
     EXAMPLES,
     flags=(),
   )
   parser.add_argument("source", metavar="SRC", help="the weights to read")
   parser.add_argument("destination", metavar="DST", help="a directory to make")
-  parser.add_argument("--to", required=True, choices=("hf", "t5x", "t5tune"))
+  parser.add_argument("--to", required=True, choices=("hf", "t5x", "t5tune", "peft"))
   parser.add_argument(
     "--dtype",
     choices=("float32", "bfloat16"),
@@ -44,6 +46,12 @@ def main(arguments: Sequence[str]) -> int:
     "--vocabulary",
     metavar="FILE",
     help="SentencePiece model, for a source that has none beside it",
+  )
+  parser.add_argument(
+    "--base",
+    metavar="SRC",
+    help="the weights that a run with LoRA was trained on, where they are no longer where"
+    " its INIT says",
   )
   flags = parser.parse_args(arguments)
   if flags.to == "t5tune" and flags.dtype != "float32":
@@ -64,6 +72,7 @@ def main(arguments: Sequence[str]) -> int:
       hf_export.parse_size(flags.max_shard_size),
       flags.vocabulary,
       lambda path: vocabularies.Tokenizer(path).size,
+      flags.base,
     )
   finally:
     signal.signal(signal.SIGTERM, before)

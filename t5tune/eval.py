@@ -28,6 +28,14 @@ def main(arguments: Sequence[str]) -> int:
   )
   flags = parser.parse_args(arguments)
 
+  from t5tune import accelerators, processes
+
+  accelerators.set_defaults()  # before jax starts
+  return processes.together(flags, lambda: _score(flags))
+
+
+def _score(flags) -> int:
+  """What every process of an evaluation does."""
   from t5tune import config, run
   from t5tune.evaluation import checkpoint_scores
 

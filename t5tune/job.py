@@ -4,6 +4,7 @@ Stands between the settings (`run.py`) and the loop (`train.py`).
 """
 
 import dataclasses
+import json
 import math
 import pathlib
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from t5tune import partitioning
+from t5tune import partitioning, processes
 from t5tune import run as runs
 from t5tune.data import build, feed, index, vocabularies
 from t5tune.evaluation import evaluator
@@ -52,7 +53,7 @@ class Job:
   data: feed.Feed
   train_steps: int
   model: train_state.Model
-  optimizer: Any
+  optimizer: optimizers.Optimizer
   update: Any
   dropout_key: jax.Array
 
@@ -66,7 +67,7 @@ class Job:
     made = evaluator.for_run(
       self.run, self.request, self.mixture, self.model, self.mesh, self.tokenizer
     )
-    if self.run.eval_steps > 0:
+    if self.run.eval_steps > 0 and processes.is_primary():  # it imports tensorflow
       split, chosen_by = self.run.eval_split, self.run.chosen_by
       measured = {task: made.metrics_of(task, split) for task in chosen_by.tasks}
       chosen_by.check_metrics(measured)
@@ -104,11 +105,15 @@ def put_together(
   tokenizer = vocabularies.Tokenizer(run.vocabulary_path(workdir))
   run = run.with_model(t5.pad_vocab_size(run.model, tokenizer.size))
   request = run.request(data_dir, tokenizer.path, train=True)
-  mixture = build.ensure(request, store_dir)
+  # The primary first: where the disk is shared, the others find all there.
+  mixture = processes.in_turns("token stores", lambda: build.ensure(request, store_dir))
+  same = json.dumps([mixture.fingerprint, mixture.row_lengths])
+  processes.check_same("training data", same)
   run.check_names(mixture)
   lengths = mixture.row_lengths
   feed_config = feed.FeedConfig(run.batch_size, *lengths, run.pack, run.seed)
-  data = feed.Feed(mixture, feed_config, jax.process_index(), jax.process_count())
+  rows = partitioning.process_rows(mesh, run.batch_size)
+  data = feed.Feed(mixture, feed_config, rows)
   train_steps = run.train_steps or math.ceil(run.train_epochs * data.steps_per_epoch)
 
   # --- Model and optimiser.

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from t5tune import errors
@@ -29,6 +30,7 @@ LOGICAL_AXIS_RULES: dict[str, tuple[str, ...]] = {
   "mlp": ("tensor",),
   "vocab": ("tensor",),
   "relpos_buckets": (),
+  "lora_rank": (),
   "layers": (),
 }
 
@@ -72,15 +74,95 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence | None = None) -> Mesh
       f" multiply to {len(devices)}; set one of them to -1 to fill in."
     )
   return Mesh(
-    np.asarray(devices).reshape(shape),
+    _arranged(devices, shape),
     MESH_AXES,
     axis_types=(AxisType.Auto,) * len(MESH_AXES),
+  )
+
+
+def _arranged(devices: Sequence, shape: Sequence[int]) -> np.ndarray:
+  """Returns the devices as a mesh whose last axes lie closest together.
+
+  On a TPU, neighbours on the mesh are neighbours on the chips' own network. Elsewhere
+  devices are in order, a host's beside each other.
+  """
+  if devices[0].platform == "tpu":
+    slices = {getattr(d, "slice_index", 0) for d in devices}
+    between = _between_slices(shape, len(slices))
+    if between is not None:
+      within = [n // m for n, m in zip(shape, between, strict=True)]
+      return mesh_utils.create_hybrid_device_mesh(within, between, devices)
+    return mesh_utils.create_device_mesh(shape, devices)
+  return np.asarray(devices).reshape(shape)
+
+
+def _between_slices(shape: Sequence[int], slices: int) -> list[int] | None:
+  """Returns how the slices of several TPU pods divide the mesh; None of a single one.
+
+  The network between slices is slow, so only `data`, or else `fsdp`, spans it.
+  """
+  if slices == 1:
+    return None
+  for axis in (0, 1):
+    if shape[axis] % slices == 0:
+      return [slices if i == axis else 1 for i in range(len(shape))]
+  raise errors.UserError(
+    f"MESH = {dict(zip(MESH_AXES, shape, strict=True))}: these are {slices} TPU slices,"
+    " and the network between them is slow. Make 'data' (or 'fsdp') a multiple of"
+    f" {slices}."
   )
 
 
 def batch_shards(mesh: Mesh) -> int:
   """Returns into how many parts the mesh splits the rows of a batch."""
   return math.prod(mesh.shape[axis] for axis in LOGICAL_AXIS_RULES["batch"])
+
+
+def process_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+  """Returns the rows of a global batch that this process feeds, in order.
+
+  Where the tensor axis spans processes, these feed the same rows.
+
+  Args:
+    mesh: the device mesh.
+    batch_size: rows of a global batch.
+
+  Returns:
+    int64 (rows,), indices below `batch_size`.
+  """
+  placed = sharding(mesh, ("batch",), (batch_size,))
+  rows = np.arange(batch_size)
+  parts = placed.addressable_devices_indices_map((batch_size,)).values()
+  return np.unique(np.concatenate([rows[part] for part in parts]))
+
+
+def put_batch(
+  mesh: Mesh, batch: Mapping[str, np.ndarray], rows: np.ndarray, batch_size: int
+) -> dict[str, jax.Array]:
+  """Lays a batch out on the mesh, each process its own rows.
+
+  Args:
+    mesh: the device mesh.
+    batch: name -> (len(rows), length), this process's rows.
+    rows: int64, which rows of the global batch these are, from `process_rows`.
+    batch_size: rows of the global batch.
+
+  Returns:
+    name -> global array (batch_size, length).
+  """
+
+  def put(x):
+    shape = (batch_size, *x.shape[1:])
+
+    def part(index):  # the rows of a device are successive, here as in the global batch
+      first, end, _ = index[0].indices(batch_size)
+      begin = np.searchsorted(rows, first)
+      return x[begin : begin + end - first]
+
+    placed = sharding(mesh, ("batch", "length"), shape)
+    return jax.make_array_from_callback(shape, placed, part)
+
+  return {name: put(x) for name, x in batch.items()}
 
 
 def partition_spec(

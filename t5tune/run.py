@@ -15,6 +15,7 @@ from t5tune import errors
 from t5tune.data import index, user_files, vocabularies
 from t5tune.evaluation import checkpoint_choice
 from t5tune.models import beam_search, t5
+from t5tune.training import guard as guards
 from t5tune.training import optimizers, workdir
 
 
@@ -78,6 +79,7 @@ class Run:
     data_cap: most training rows of a task; a number for all, or a dictionary by
       task, such as {'samsum': 1000}; None for no cap [DATA_CAP].
     cache_dirs: folders of SeqIO's offline caches, read where they hold a task.
+    guard: when to warn, skip and stop (`training/guard.py`).
     show_task: the task whose examples are shown at the end; None for the first.
   """
 
@@ -119,6 +121,7 @@ class Run:
   files: user_files.FileTask | None = None
   data_cap: int | dict[str, int] | None = None
   cache_dirs: Sequence[str] = ()
+  guard: guards.GuardConfig = guards.GuardConfig()
   show_task: str | None = None
 
   def __post_init__(self):

@@ -7,7 +7,6 @@ work directory, restore, loop. One update is `training/train_step.py`.
 """
 
 import dataclasses
-import math
 import shlex
 import sys
 import time
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from t5tune import command_line, errors
+from t5tune.training import interrupt  # of the standard library alone, as those
 
 EXAMPLES = (
   "python -m t5tune.train --gin_file=demo.gin --workdir=/tmp/demo",
@@ -60,149 +60,230 @@ def main(arguments: Sequence[str]) -> int:
     raise errors.UserError("--dry_run and --eval_only: give one of them.")
   flags.checkpoint = flags.checkpoint or "latest"
 
-  from t5tune import config, run
+  from t5tune import accelerators, processes
 
-  configuration = config.load(flags.gin_file, flags.overrides)
-  settings = configuration.build(run.Run)
+  accelerators.set_defaults()  # before jax starts
+  return processes.together(flags, lambda: _main(flags))
+
+
+def _main(flags) -> int:
+  """What every process of a run does."""
+  from t5tune import config, processes, run
+
   if flags.eval_only:
     from t5tune.evaluation import checkpoint_scores
 
+    settings = config.load(flags.gin_file, flags.overrides).build(run.Run)
     checkpoint_scores.score_checkpoints(settings, flags)
     return 0
-  return train(settings, configuration, flags)
+  with interrupt.Interrupt() as stop:
+    try:
+      configuration = config.load(flags.gin_file, flags.overrides)
+      return train(configuration.build(run.Run), configuration, flags, stop)
+    except interrupt.Stopped:  # all that there is lies on disk
+      if processes.is_primary():
+        again = "python -m t5tune.train " + shlex.join(sys.argv[1:])
+        print(f"Stopped; everything is saved. To continue:\n  {again}")
+      return command_line.SAVED_NOT_FINISHED
 
 
-def train(run, configuration, flags) -> int:
+def train(run, configuration, flags, stop) -> int:
   """Runs the training that the settings describe.
 
   Args:
     run: the settings, a `t5tune.run.Run`.
     configuration: the gin configuration they came from, a `t5tune.config.Config`.
     flags: `data_dir`, `store_dir` and `workdir`.
+    stop: hears SIGINT and SIGTERM, an `interrupt.Interrupt`.
 
   Returns:
-    The exit status: 0, or 130 when it was interrupted.
+    The exit status, 0.
+
+  Raises:
+    Stopped: a signal came; everything is saved.
   """
   import jax
 
   from t5tune import job as jobs
+  from t5tune import job_text, processes
   from t5tune.data import mixture_table
   from t5tune.training import run_log, workdir
 
-  console, directory = run_log.console(), flags.workdir
+  console = run_log.console(quiet=not processes.is_primary())
+  directory = flags.workdir
+  processes.check_same("configuration", configuration.text)
 
-  # --- Mesh, data, model, optimiser, evaluation.
+  # --- Data, mesh, model, optimiser, evaluation.
   job = jobs.put_together(run, flags.data_dir, flags.store_dir, directory)
   evaluate = job.evaluator()
   if flags.dry_run:
-    _print_dry_run(console, job, configuration)
+    job_text.print_dry_run(console, job, configuration)
     return 0
 
   # --- Work directory: a new one, or one that holds this very run.
-  identity = job.run.identity(job.tokenizer.sha256, job.mixture)
-  workdir.check(directory, identity, job.train_steps)
-  changes = workdir.changed_bindings(directory, configuration.text)
-  workdir.begin(directory, identity, configuration.text, job.tokenizer.path)
-  shown = (job.mixture.name, job.data, job.train_steps, job.lengths_chosen)
-  workdir.write_atomically(directory / "mixture.json", mixture_table.to_json(*shown))
-  _print_summary(console, job, configuration, changes)
+  def open_directory():
+    identity = job.run.identity(job.tokenizer.sha256, job.mixture)
+    workdir.check(directory, identity, job.train_steps)
+    changes = workdir.changed_bindings(directory, configuration.text)
+    workdir.begin(directory, identity, configuration.text, job.tokenizer.path)
+    shown = (job.mixture.name, job.data, job.train_steps, job.lengths_chosen)
+    workdir.write_atomically(directory / "mixture.json", mixture_table.to_json(*shown))
+    return changes
+
+  changes = processes.from_primary("work directory", open_directory)
+  processes.check_shared(directory)
+  job_text.print_summary(console, job, configuration, changes)
 
   with jax.set_mesh(job.mesh):
-    step, best = _fit(console, job, evaluate, directory)
+    step, best = _fit(console, job, evaluate, directory, stop)
   if step < job.train_steps:
-    again = "  python -m t5tune.train " + shlex.join(sys.argv[1:])
-    _print_lines(console, [f"Stopped at step {step}. To continue:", again])
-    return 130
-  _print_results(console, job.run, directory, step, best)
+    lines = [f"Ended at step {step}: {best.since} evaluations in a row were no better."]
+    job_text.print_lines(console, lines)
+  if processes.is_primary():
+    job_text.print_results(console, job.run, directory, step, best)
   return 0
 
 
-def _fit(console, job, evaluate, directory):
-  """Trains from the latest checkpoint to the end, or until it is interrupted.
+def _restore(job, saved, directory, tell):
+  """Returns the state to start from: a checkpoint's, else of INIT, else random.
+
+  Args:
+    job: the training.
+    saved: the checkpoints of the work directory.
+    directory: the work directory.
+    tell: prints a line.
+
+  Returns:
+    The state; what its checkpoint kept beside it; and, where checkpoints hold LoRA's
+    factors alone, what they say of the base.
+  """
+  from t5tune.training import train_state
+  from t5tune.weights import adapters, pretrained
+
+  run, model, mesh = job.run, job.model, job.mesh
+  base, described = None, {}
+  if model.has_lora:
+    base = pretrained.base_params(job.source, model, mesh, run.seed)
+    described = {"base": adapters.describe_base(run.init, run.seed, base)}
+  wanted = train_state.saved_part(job.abstract_state(), model)
+  restored = saved.restore_latest(wanted, tell)
+  if restored is not None:
+    state, meta = restored
+    tell(f"Continuing from step {int(state.step)}")
+    if base is not None:
+      adapters.check_base(directory, meta["base"], described["base"])
+      state = train_state.with_base(state, base)
+    return state, meta, described
+  if base is not None:
+    params = pretrained.with_fresh_factors(base, model, mesh, run.seed)
+  elif job.source is not None:
+    params = pretrained.params(job.source, model, mesh)
+  elif run.init == pretrained.SCRATCH:
+    params = None
+  else:  # never random weights in place of others
+    raise errors.UserError(f"{directory}/checkpoints has no whole checkpoint.")
+  state = train_state.create(model, job.optimizer, mesh, run.seed, params)
+  return state, {}, described
+
+
+def _fit(console, job, evaluate, directory, stop):
+  """Trains from the latest checkpoint to the end.
 
   Returns:
     The step it came to, and the best evaluation.
-  """
-  import jax
 
+  Raises:
+    Stopped: a signal came, to any of the processes; everything is saved.
+  """
+  from t5tune import job_text, processes
   from t5tune.evaluation import run_scores
-  from t5tune.training import (
-    checkpoints,
-    interrupt,
-    run_log,
-    train_state,
-    workdir,
-  )
+  from t5tune.training import checkpoints, guard, run_log, workdir
+  from t5tune.training.train_state import evaluated_params, saved_part
 
   run, train_steps = job.run, job.train_steps
+  tell = lambda line: job_text.print_lines(console, [line])  # noqa: E731
 
-  # --- Restore: from this directory, else pretrained weights, else scratch.
-  saved = checkpoints.Checkpoints(
-    directory / "checkpoints", run.first_best.by, run.keep_checkpoints
-  )
+  # --- Restore.
+  saved = checkpoints.Checkpoints(directory / "checkpoints", run.keep_checkpoints)
+  state, meta, base = _restore(job, saved, directory, tell)
+  first_step, due = int(state.step), meta.get("due")
   batches, best = job.data.batches(), run.first_best
-  if saved.latest() is not None:
-    state, meta = saved.restore(saved.latest(), job.abstract_state())
+  if meta:
     batches.set_state(meta["feed"])
     best = best.restored(meta["best"])
-    _print_lines(console, [f"Continuing from step {int(state.step)}"])
-  else:
-    state = _initial_state(job, directory)
-  first_step = int(state.step)
-  made = {
-    "mixture": job.mixture.to_json(),
-    "feed": dataclasses.asdict(job.feed_config),
-  }
-  workdir.keep_data(directory, first_step, made)
+  made = {"mixture": job.mixture.to_json()}
+  made["feed"] = dataclasses.asdict(job.feed_config)
+  if processes.is_primary():
+    workdir.keep_data(directory, first_step, made)
 
-  # --- Loop. An evaluation sees the weights after its step's update.
-  log = run_log.RunLog(directory, first_step)
+  # --- What is said and kept of it.
+  def is_tested(step):
+    tested = lambda: run_scores.is_tested(run, directory, step)  # noqa: E731
+    return processes.from_primary("tested", tested)
+
+  again = ["validation"] if due else []
+  again += [] if is_tested(first_step) else ["test"]
+  primary = processes.is_primary()
+  log = run_log.RunLog(directory, first_step, again) if primary else run_log.NoLog()
   progress = run_log.Progress(console, first_step, train_steps)
-  with progress, interrupt.Interrupt() as stop:
-    score = run_scores.RunScores(
-      evaluate, run, directory, progress, log, lambda: stop.requested
-    )
+  decode = job.tokenizer.decode
+  watch = guard.Guard(run.guard, directory, log, tell, decode, meta.get("guard"))
+  agreement = processes.Agreement(lambda: stop.requested)
+  score = run_scores.RunScores(
+    evaluate, run, directory, progress, log, agreement.reached
+  )
+
+  def save(due):
+    watch.settle()
+    kept = {"feed": batches.get_state(), "best": dataclasses.asdict(best), **base}
+    kept |= {"guard": watch.state(), "due": due}
+    saved.save(saved_part(state, job.model), kept)
+
+  with progress:
+    # --- Evaluations that come before the first step.
     if first_step == 0 and run.eval_before:
-      score.test(train_state.evaluated_params(state), 0)
-    target_tokens = []
-    for step in range(first_step + 1, train_steps + 1):
-      batch = _next_batch(batches, job.mesh, progress)
+      score.test(evaluated_params(state), 0)
+    if due:  # it was broken off; if it is again, the checkpoint still says so
+      value = score.validation(evaluated_params(state), first_step)
+      best = best.after(value, first_step)
+      save(None)
+
+    # --- Loop. An evaluation sees the weights after its step's update.
+    step, target_tokens, stopping = first_step, [], False
+    while step < train_steps and not best.ended(run.early_stopping):
+      step += 1
+      batch = _next_batch(job, batches, progress)
       state, metrics = job.update(state, batch, job.dropout_key)
+      stop.hold()  # from here on a signal waits for a save
+      watch.watch(step, batch, metrics)  # looks at the step before: two are in flight
       target_tokens.append(metrics["target_tokens"])
-      jax.block_until_ready(target_tokens[-2:-1])  # two in flight: Ctrl-C is heard
-      if every(run.log_steps, step) or step in (first_step + 1, train_steps):
+      logged = every(run.log_steps, step) or step in (1, train_steps)
+      if logged or step == first_step + 1:
         position = {"feed": batches.get_state()}
-        _log(log, progress, step, metrics, target_tokens, position)
-      value = None
+        _log(log if logged else None, progress, step, metrics, target_tokens, position)
+      due = None
       if every(run.eval_steps, step):
-        value = score.validation(train_state.evaluated_params(state), step)
-        best = best.after(value, step)
-      improved = best.step == step
-      stopping = stop.requested or step == train_steps  # asked once: it saves
-      if every(run.checkpoint_steps, step) or improved or stopping:
-        _finite(step, metrics)
-        kept = {"feed": batches.get_state(), "best": dataclasses.asdict(best)}
-        saved.save(state, kept, value)
+        watch.settle()
+        try:
+          best = best.after(score.validation(evaluated_params(state), step), step)
+        except interrupt.Stopped:
+          due = "validation"  # the next start begins with it
+      ending = step == train_steps or best.ended(run.early_stopping)
+      stopping = agreement.reached()  # asked once a step, by every process
+      if every(run.checkpoint_steps, step) or best.step == step or ending or stopping:
+        save(due)
       if stopping:
         break
     batches.close()
     saved.close()
-    ended = int(state.step) == train_steps
-    if ended and not score.is_tested(train_steps):
-      score.test(train_state.evaluated_params(state), train_steps)
+    if stopping:
+      tell(f"Stopped at step {step}.")
+      raise interrupt.Stopped
+    stop.release()  # raises Stopped where a signal came meanwhile
+    if not is_tested(step):
+      score.test(evaluated_params(state), step)
   log.close()
-  return int(state.step), best
-
-
-def _initial_state(job, directory):
-  """Returns the state before the first step: pretrained weights, or random ones."""
-  from t5tune.training import train_state
-  from t5tune.weights import pretrained
-
-  params = pretrained.params(job.source, job.model, job.mesh) if job.source else None
-  if params is None and job.run.init != pretrained.SCRATCH:  # never instead of weights
-    raise errors.UserError(f"{directory}/checkpoints has no whole checkpoint.")
-  return train_state.create(job.model, job.optimizer, job.mesh, job.run.seed, params)
+  return step, best
 
 
 def every(period: int, step: int) -> bool:
@@ -210,121 +291,30 @@ def every(period: int, step: int) -> bool:
   return period > 0 and step % period == 0
 
 
-def _next_batch(batches, mesh, progress) -> dict[str, Any]:
+def _next_batch(job, batches, progress) -> dict[str, Any]:
   """Takes this process's rows of the next batch and lays them on the mesh."""
-  import jax
-
   from t5tune import partitioning
 
   began = time.monotonic()
   batch = next(batches)
   progress.waited(time.monotonic() - began)
-
-  def put(x):
-    shape = (x.shape[0] * jax.process_count(), *x.shape[1:])
-    sharding = partitioning.sharding(mesh, ("batch", "length"), shape)
-    return jax.make_array_from_process_local_data(sharding, x, shape)
-
-  return jax.tree.map(put, batch)
-
-
-def _finite(step: int, metrics) -> dict[str, float]:
-  """Fetches the metrics of a step; stops a run that diverged, before it is saved."""
-  import jax
-
-  scalars = {k: v for k, v in metrics.items() if k != "grad_squares"}
-  values = {k: float(v) for k, v in jax.device_get(scalars).items()}
-  if not math.isfinite(values["loss"] + values["grad_norm"]):
-    raise errors.UserError(
-      f"step {step}: the loss is {values['loss']} and the gradient norm"
-      f" {values['grad_norm']}. Lower LEARNING_RATE or set"
-      " optimizers.OptimizerConfig.clip_norm, and start in a new --workdir."
-    )
-  return values
+  return partitioning.put_batch(job.mesh, batch, job.data.rows, job.run.batch_size)
 
 
 def _log(log, progress, step: int, metrics, target_tokens: list, position) -> None:
-  """Shows and writes the metrics of a step, and where the feed stands after it."""
+  """Shows the metrics of a step, and writes them and where the feed stands after it.
+
+  Of the first step after a restart they are shown alone: no other run would log them.
+  """
   import jax
 
-  values = _finite(step, metrics)
+  values = {k: v for k, v in metrics.items() if k != "grad_squares"}
+  values = {k: float(v) for k, v in jax.device_get(values).items()}
   since = float(sum(jax.device_get(target_tokens)))
   target_tokens.clear()
   shown = progress.line(step, values["loss"], since)
-  log.write(step, "train", values | shown, details=position)
-
-
-def _print_lines(console, lines: Sequence[str]) -> None:
-  for line in lines:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _print_start(console, configuration, titled) -> None:
-  """Prints the configuration and, where there are any, lines under their titles."""
-  console.print(configuration.text, highlight=False, markup=False)
-  for title, lines in {"Overrides": configuration.overrides, **titled}.items():
-    if lines:
-      _print_lines(console, [title, *(f"  {line}" for line in lines)])
-
-
-def _print_dry_run(console, job, configuration) -> None:
-  """Prints all that can be known before the first step."""
-  import jax
-
-  from t5tune.data import mixture_table, preflight
-  from t5tune.training import memory
-
-  _print_start(console, configuration, {})
-  shown = (job.mixture.name, job.data, job.train_steps, job.lengths_chosen)
-  mixture_table.print_mixture(console, *shown)
-  preflight.print_repeats(console, preflight.repeats(job.mixture))
-  preflight.print_first_batch(console, job.data, job.tokenizer)
-  batch = memory.abstract_batch(job.mesh, job.run.batch_size, job.mixture.row_lengths)
-  with jax.set_mesh(job.mesh):
-    needed = memory.of_step(job.update, job.abstract_state(), batch, job.dropout_key)
-  _print_lines(console, needed.lines())
-
-
-def _print_summary(console, job, configuration, changes) -> None:
-  """Prints what is going to be trained, on what, and with which settings."""
-  import jax
-
-  from t5tune.data import mixture_table
-
-  titled = {
-    "Changed since the last start": changes,
-    f"Architecture, from {job.run.init}": job.told,
-  }
-  _print_start(console, configuration, titled)
-  shown = (job.mixture.name, job.data, job.train_steps, job.lengths_chosen)
-  mixture_table.print_mixture(console, *shown)
-  devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
-  size = f"{job.model.num_params():,} parameters, {job.run.model.dtype}"
-  _print_lines(console, [f"{size}, {devices}, mesh {dict(job.mesh.shape)}"])
-
-
-def _print_results(console, run, directory, train_steps: int, best) -> None:
-  """Prints the scores before and after, examples, and where everything lies."""
-  from t5tune.evaluation import results, tables
-
-  after = results.load_scores(directory, "test", train_steps)
-  before = results.load_scores(directory, "test", 0)
-  shown = run.show_task or next(iter(after))
-  tables.print_examples(console, directory, shown, train_steps)
-  tables.print_losses(console, after, before)
-  title = f"Scores at step {train_steps:,}, before and after training"
-  tables.print_scores(console, title, after, before)
-  tables.print_templates(console, after)
-  chosen = f" (best by {best.by}: step {best.step})" if best.step else ""
-  lines = [
-    "Where everything lies:",
-    f"  configuration  {directory}/config.gin",
-    f"  checkpoints    {directory}/checkpoints{chosen}",
-    f"  metrics        {directory}/metrics.jsonl, {directory}/tensorboard",
-    f"  scores         {directory}/scores",
-    f"  predictions    {directory}/predictions",
-  ]
-  _print_lines(console, lines)
+  if log is not None:
+    log.write(step, "train", values | shown, details=position)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BASE = {
   *("errors", "config", "gin_files", "gin_names", "gin_checks", "gin_text"),
-  *("command_line", "partitioning"),
+  *("command_line", "partitioning", "accelerators"),
+  *("processes", "process_places", "process_links"),
 }
 COMMANDS = {"train", "eval", "convert", "prepare", "inspect_tasks"}
 # Each layer with what it may import; `run` joins the configurations of all.

@@ -45,7 +45,7 @@ def test_a_saved_configuration_scores_its_run(finished, copy):
 
 
 def test_any_checkpoint(finished, copy, capsys):
-  best = json.loads((copy / "checkpoints/6/meta/metadata").read_text())["best"]["step"]
+  best = json.loads((copy / "checkpoints/6/meta.json").read_text())["best"]["step"]
   assert start(copy, "eval", ["--checkpoint=all"]) == 0
   scored = {int(p.stem.rpartition("-")[2]) for p in (copy / "scores").iterdir()}
   assert scored == {4, 6, best}

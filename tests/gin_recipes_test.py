@@ -48,7 +48,9 @@ def test_a_recipe_builds_and_its_saved_form_rebuilds_it(recipe, tmp_path):
   configuration = config.load([recipe], list(GIVEN.get(recipe, {}).items()))
   made = configuration.build(run.Run)
   assert isinstance(made.model, t5.T5Config)
-  optimizers.make_optimizer(made.optimizer, made.train_steps or 1000)
+  padded = t5.pad_vocab_size(made.model, 32_100)
+  specs = train_state.Model(padded).param_specs()
+  optimizers.make_optimizer(made.optimizer, specs, made.train_steps or 1000, 100)
   saved = tmp_path / "config.gin"
   saved.write_text(configuration.text)
   again = config.load([str(saved)])

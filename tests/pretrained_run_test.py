@@ -56,7 +56,7 @@ def test_a_first_save_that_was_cut_short_is_no_checkpoint(exported, tmp_path, ca
   assert start(tmp_path / "whole", **bindings) == 0
   shutil.copytree(tmp_path / "whole", tmp_path / "cut")
   saved = tmp_path / "cut" / "checkpoints" / "1"
-  saved.rename(saved.with_name("1.orbax-checkpoint-tmp"))
+  saved.rename(saved.with_name("1.partial"))
   shutil.rmtree(tmp_path / "cut" / "scores")
   assert start(tmp_path / "cut", **bindings) == 0
   assert records(tmp_path / "cut") == records(tmp_path / "whole")

@@ -185,7 +185,7 @@ def records(workdir: pathlib.Path) -> list[dict]:
 
 def checkpoint(workdir: pathlib.Path, step: int) -> dict:
   """Returns a checkpoint's JSON: the feed's state, the best score, all checksums."""
-  return json.loads((workdir / "checkpoints" / str(step) / "meta/metadata").read_text())
+  return json.loads((workdir / "checkpoints" / str(step) / "meta.json").read_text())
 
 
 @pytest.fixture

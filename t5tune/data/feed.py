@@ -84,25 +84,20 @@ class Feed(grain.IterDataset):
     self,
     mixture: index.PreparedMixture,
     config: FeedConfig,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: np.ndarray | None = None,
   ):
     """Opens the stores of a mixture.
 
     Args:
       mixture: the prepared mixture.
       config: batch size, lengths, packing and seed.
-      process_index: which of the processes this is.
-      process_count: how many share each global batch; each gets its own part
-        of the rows.
+      rows: the rows of each global batch that are read, in order; None for all. A
+        process reads those of its own devices (`partitioning.process_rows`).
     """
     super().__init__()
     self.config, self.mixture = config, mixture
     self.examples = mixture_examples.MixtureExamples(mixture, config.seed)
-    per_process = config.batch_size // process_count
-    self._own_rows = slice(
-      process_index * per_process, (process_index + 1) * per_process
-    )
+    self.rows = np.arange(config.batch_size) if rows is None else rows
     self.window = _window(round(self.examples.epoch), config)
     # Kept are the plan that is being fed and the one after it.
     self.plan = functools.lru_cache(maxsize=2)(self._plan)
@@ -179,13 +174,10 @@ class Feed(grain.IterDataset):
       examples: EXAMPLE (n,), as `take` returns them.
       shape: input and target length of the rows.
     """
-    own = self._own_rows
-    first, last = np.searchsorted(examples["row"], [own.start, own.stop])
-    examples = examples[first:last]
-    rows = examples["row"] - own.start
+    examples = examples[np.isin(examples["row"], self.rows)]
+    rows = np.searchsorted(self.rows, examples["row"])
     tokens = self.examples.read_tokens(examples)
-    num_rows = own.stop - own.start
-    return packing.lay_out(tokens, examples["lengths"], rows, (num_rows, *shape))
+    return packing.lay_out(tokens, examples["lengths"], rows, (len(self.rows), *shape))
 
   def state_at(
     self, step: int, known: Sequence[tuple[int, dict[str, int]]] = ()

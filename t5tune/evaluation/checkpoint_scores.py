@@ -1,26 +1,29 @@
 """Scores saved checkpoints; never trains. Behind `eval` and `train --eval_only`."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from t5tune import errors, partitioning
 from t5tune.data import build, index, vocabularies
 from t5tune.evaluation import evaluator, results, run_scores, tables
 from t5tune.models import t5
-from t5tune.training import checkpoints, run_log
+from t5tune.training import checkpoint_files, checkpoints, parameter_groups, run_log
 from t5tune.training import workdir as run_directory
 from t5tune.training.train_state import Model
-from t5tune.weights import pretrained, workdirs
+from t5tune.weights import adapters, pretrained, workdirs
 
 
-def chosen_steps(saved: checkpoints.Checkpoints, which: str) -> list[int]:
+def chosen_steps(saved: checkpoints.Checkpoints, which: str, by: str) -> list[int]:
   """Returns the steps that a `--checkpoint` flag means.
 
   Args:
     saved: the checkpoints of a work directory.
     which: 'latest', 'best', 'all' or a step.
+    by: what the best is best by.
 
   Raises:
     UserError: there is no such checkpoint.
@@ -30,13 +33,14 @@ def chosen_steps(saved: checkpoints.Checkpoints, which: str) -> list[int]:
     raise errors.UserError("--workdir holds no checkpoint yet; train first.")
   if which == "all":
     return steps
-  if which == "best" and saved.best() is None:
+  best = saved.best(by) if which == "best" else None
+  if which == "best" and best is None:
     raise errors.UserError(
       "--checkpoint=best: no checkpoint was scored during training (EVAL_STEPS = 0);"
       f" there is: {', '.join(map(str, steps))}."
     )
   if which in ("latest", "best"):
-    return [saved.latest() if which == "latest" else saved.best()]
+    return [saved.latest() if which == "latest" else best]
   if not which.isdigit() or int(which) not in steps:
     raise errors.UserError(
       f"--checkpoint={which}: give latest, best, all or one of the steps saved:"
@@ -53,6 +57,33 @@ def _tokenizer(run: Any, kept: pathlib.Path) -> vocabularies.Tokenizer:
     if not kept.is_file():
       raise
     return vocabularies.Tokenizer(kept)
+
+
+def _params_reader(
+  run: Any,
+  model: Model,
+  mesh: Mesh,
+  saved: checkpoints.Checkpoints,
+  workdir: pathlib.Path,
+) -> Callable[[int], Any]:
+  """Returns a function from a step to the parameters of its checkpoint."""
+  abstract = model.abstract_params(mesh)
+  if run.model.lora is None:
+    return lambda step: saved.restore_params(step, abstract)
+  # With LoRA a checkpoint holds the factors alone.
+  source = pretrained.open_base(run.init, run.model, workdir)
+  base = pretrained.base_params(source, model, mesh, run.seed)
+  described = adapters.describe_base(run.init, run.seed, base)
+  abstract = parameter_groups.select(abstract, parameter_groups.is_lora_factor)
+
+  def read(step: int) -> Any:
+    factors = saved.restore_params(step, abstract)
+    folder = workdir / "checkpoints" / str(step)
+    recorded = checkpoint_files.read_meta(folder)["base"]
+    adapters.check_base(folder, recorded, described)
+    return parameter_groups.merge(base, factors)
+
+  return read
 
 
 def score_checkpoints(run: Any, flags: Any) -> None:
@@ -75,10 +106,8 @@ def score_checkpoints(run: Any, flags: Any) -> None:
   run_directory.check_model(
     workdir, {"model": model_identity, "VOCABULARY": tokenizer.sha256}
   )
-  saved = checkpoints.Checkpoints(
-    workdir / "checkpoints", run.chosen_by, read_only=True
-  )
-  steps = chosen_steps(saved, flags.checkpoint)
+  saved = checkpoints.Checkpoints(workdir / "checkpoints", read_only=True)
+  steps = chosen_steps(saved, flags.checkpoint, run.first_best.by)
 
   # The training tokens, where they are at hand, give the baselines.
   request = run.request(flags.data_dir, tokenizer.path, train=True)
@@ -94,9 +123,9 @@ def score_checkpoints(run: Any, flags: Any) -> None:
     run_log.Progress(console, 0, len(steps), "checkpoints") as progress,
   ):
     score = run_scores.RunScores(evaluate, run, workdir, progress)
+    read = _params_reader(run, model, mesh, saved, workdir)
     for done, step in enumerate(steps, start=1):
-      params = saved.restore_params(step, model.abstract_params(mesh))
-      score.test(params, step)
+      score.test(read(step), step)
       progress.advance(done)
       after = results.load_scores(workdir, "test", step)
       before = results.load_scores(workdir, "test", 0) if step else None

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from t5tune import errors, partitioning
+from t5tune import errors, partitioning, processes
 from t5tune.data import index, packing, token_store, vocabularies
 from t5tune.evaluation import baselines, scoring
 from t5tune.models import beam_search, decoding
@@ -143,21 +143,22 @@ class Evaluator:
         inputs, too.
 
     Returns:
-      A result for each task that has one of the splits.
+      A result for each task that has one of the splits. All processes decode, the
+      primary alone scores; elsewhere there are none.
 
     Raises:
       UserError: no task has one of them.
     """
-    results = []
+    results, found = [], False
     for task in self._mixture.tasks:
       used = next((s for s in (split, fallback) if s in task.splits), None)
       if used is None:
         continue
+      found = True
       report = functools.partial(progress, task.name)
-      results.append(
-        self._evaluate_task(params, task, used, max_examples, full, report)
-      )
-    if not results:
+      made = self._evaluate_task(params, task, used, max_examples, full, report)
+      results += [made] if made else []
+    if not found:
       splits = sorted({s for t in self._mixture.tasks for s in t.splits})
       raise errors.UserError(
         f"no task of {self._mixture.name!r} has a split {split!r}"
@@ -184,9 +185,12 @@ class Evaluator:
     for number, (template, path) in enumerate(stores.items()):
       report = functools.partial(_further, progress, number, len(stores))
       answers = self._answer(params, task.name, path, max_examples, report)
-      by_template[template] = answers.scores
+      if answers:
+        by_template[template] = answers.scores
       if number == 0:
         first = answers
+    if first is None:
+      return None
     extra = self._baselines(task, first) if full else {}
     return TaskResult(
       task=task.name,
@@ -204,8 +208,14 @@ class Evaluator:
       rows=self._kept_rows(task.name, first, full),
     )
 
-  def _answer(self, params, name, path, max_examples, progress) -> "_Answers":
-    """Decodes and scores a task's rows, or some of them spread over its store."""
+  def _answer(self, params, name, path, max_examples, progress) -> "_Answers | None":
+    """Decodes a task's rows, or some of them spread over its store; scores them.
+
+    Returns:
+      The answers, in the primary process.
+    """
+    # While the primary scores, the others wait here and not with busy devices.
+    processes.wait_for_all(f"evaluation of {path}")
     store = token_store.TokenStore(path)
     escape = (store.manifest.get("escape") or {}).get("targets", False)
     count = min(len(store), max_examples or len(store))
@@ -223,6 +233,8 @@ class Evaluator:
         outputs[i] = tokens
       done += len(members)
       progress(done, count)
+    if not processes.is_primary():
+      return None
     predictions = [self._tokenizer.decode(tokens, escape) for tokens in outputs]
     references = self._scorer.references(name, rows)
     scores = self._scorer.score(name, rows, references, predictions)
@@ -289,12 +301,8 @@ class Evaluator:
     empty = (np.zeros(0, np.int32), np.zeros(0, np.int32))
     padding = [empty] * (self._config.batch_size - len(examples))
     batch = packing.to_batch([[e] for e in (*examples, *padding)], lengths)
-
-    def put(x):
-      sharding = partitioning.sharding(self._mesh, ("batch", "length"), x.shape)
-      return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
-
-    return jax.tree.map(put, batch)
+    rows = np.arange(self._config.batch_size)  # every process has read them all
+    return partitioning.put_batch(self._mesh, batch, rows, len(rows))
 
 
 def for_run(run, request: index.Request, mixture, model: Model, mesh: Mesh, tokenizer):

@@ -6,8 +6,9 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from t5tune import processes
 from t5tune.evaluation import evaluator, results
-from t5tune.training import run_log
+from t5tune.training import interrupt, run_log
 
 
 class RunScores:
@@ -43,16 +44,9 @@ class RunScores:
       step: the step they belong to.
 
     Raises:
-      KeyboardInterrupt: the user wants to stop. Nothing is lost by that: the
-        parameters are those before the first step, or saved.
+      Stopped: the user wants to stop.
     """
     run = self._run
-
-    def evaluating(*state):
-      self._progress.evaluating(*state)
-      if self._stopping():
-        raise KeyboardInterrupt
-
     with self._progress.evaluation():
       scored = self._evaluate.evaluate(
         params,
@@ -60,16 +54,9 @@ class RunScores:
         run.eval_split,
         run.test_examples,
         full=True,
-        progress=evaluating,
+        progress=self._evaluating,
       )
-    self._keep(step, "test", scored, self._test_settings())
-
-  def is_tested(self, step: int) -> bool:
-    """Returns whether `test` has scored a step with these settings."""
-    file = results.scores_file(self._directory, "test", step)
-    if not file.is_file():
-      return False
-    return json.loads(file.read_text())["settings"] == self._test_settings()
+    self._keep(step, "test", scored, _test_settings(run))
 
   def validation(self, params: Any, step: int) -> float:
     """Scores the validation split; returns the score that ranks checkpoints.
@@ -77,29 +64,60 @@ class RunScores:
     Args:
       params: the model's parameters.
       step: the step they belong to.
+
+    Raises:
+      Stopped: the user wants to stop.
     """
     run = self._run
     with self._progress.evaluation():
       scored = self._evaluate.evaluate(
-        params, run.eval_split, None, run.eval_examples, self._progress.evaluating
+        params, run.eval_split, None, run.eval_examples, self._evaluating
       )
     self._keep(step, "validation", scored, {"examples": run.eval_examples})
-    return run.chosen_by.score(scored)
+    return processes.from_primary("score", lambda: run.chosen_by.score(scored))
 
-  def _test_settings(self) -> dict[str, Any]:
-    return {
-      "splits": [self._run.test_split, self._run.eval_split],
-      "examples": self._run.test_examples,
-      "lengths": [self._run.input_length, self._run.target_length],
-      "beam": dataclasses.asdict(self._run.beam),
-      "template": self._run.eval_template,
-    }
+  def _evaluating(self, task: str, done: int, total: int) -> None:
+    self._progress.evaluating(task, done, total)
+    if self._stopping():
+      raise interrupt.Stopped
 
   def _keep(
     self, step: int, purpose: str, scored: Sequence[evaluator.TaskResult], settings
   ) -> None:
-    results.save(self._directory, step, purpose, scored, settings)
+    if processes.is_primary():
+      self._write(step, purpose, scored, settings)
+    processes.wait_for_all("scores are kept")
+
+  def _write(
+    self, step: int, purpose: str, scored: Sequence[evaluator.TaskResult], settings
+  ) -> None:
     for result in scored if self._log else ():
       values = {**result.scores, "loss": result.loss, "mean_length": result.mean_length}
       labels = {"purpose": purpose, "split": result.split, "task": result.task}
       self._log.write(step, "eval", values, labels)
+    # Last: by this file the next start knows that the evaluation was finished.
+    results.save(self._directory, step, purpose, scored, settings)
+
+
+def is_tested(run: Any, directory: pathlib.Path, step: int) -> bool:
+  """Returns whether `RunScores.test` has scored a step with these settings.
+
+  Args:
+    run: the settings (`t5tune.run.Run`).
+    directory: the work directory.
+    step: the step.
+  """
+  file = results.scores_file(directory, "test", step)
+  if not file.is_file():
+    return False
+  return json.loads(file.read_text())["settings"] == _test_settings(run)
+
+
+def _test_settings(run: Any) -> dict[str, Any]:
+  return {
+    "splits": [run.test_split, run.eval_split],
+    "examples": run.test_examples,
+    "lengths": [run.input_length, run.target_length],
+    "beam": dataclasses.asdict(run.beam),
+    "template": run.eval_template,
+  }

@@ -9,7 +9,7 @@ from flax import nnx
 from jax.nn import initializers
 
 from t5tune import partitioning
-from t5tune.models import layers
+from t5tune.models import layers, lora
 
 # T5X's value: large, yet finite, so that a fully masked row gives no NaN.
 _MASKED = -1e10
@@ -127,28 +127,34 @@ class Attention(nnx.Module):
   def __init__(self, config, rngs: nnx.Rngs):
     self.num_heads, self.head_dim = config.num_heads, config.head_dim
     self.dropout_rate = config.dropout_rate
+    self.lora = config.lora
     joined_kv = config.num_heads * config.head_dim
     kernel_init = initializers.variance_scaling(1.0, "fan_in", "normal")
 
     def query_init(key, shape, dtype):
       return kernel_init(key, shape, dtype) / config.head_dim**0.5
 
-    def dense(shape, axes, init):
-      return layers.Dense(shape, axes, init, config.jax_dtype, rngs)
+    def dense(name, shape, axes, init):
+      factors = lora.of_kernel(config.lora, name)
+      return layers.Dense(shape, axes, init, config.jax_dtype, rngs, factors)
 
     into, axes = (config.emb_dim, joined_kv), ("embed", "joined_kv")
-    self.query = dense(into, axes, query_init)
-    self.key = dense(into, axes, kernel_init)
-    self.value = dense(into, axes, kernel_init)
-    self.out = dense(into[::-1], axes[::-1], kernel_init)
+    self.query = dense("query", into, axes, query_init)
+    self.key = dense("key", into, axes, kernel_init)
+    self.value = dense("value", into, axes, kernel_init)
+    self.out = dense("out", into[::-1], axes[::-1], kernel_init)
 
-  def project_query(self, x: jax.Array) -> jax.Array:
+  def project_query(self, x: jax.Array, lora_key=None) -> jax.Array:
     """Projects (b, t, d) to queries (b, t, h, k)."""
-    return self._split_heads(self.query(x))
+    return self._split_heads(self.query(x, lora_key))
 
-  def project_key_value(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def project_key_value(
+    self, x: jax.Array, lora_keys=(None, None)
+  ) -> tuple[jax.Array, jax.Array]:
     """Projects (b, s, d) to keys and values, each (b, s, h, k)."""
-    return self._split_heads(self.key(x)), self._split_heads(self.value(x))
+    parts = zip((self.key, self.value), lora_keys, strict=True)
+    key, value = (self._split_heads(dense(x, lora_key)) for dense, lora_key in parts)
+    return key, value
 
   def attend_once(self, x, key, value, bias, mask) -> jax.Array:
     """Attends from one position (b, d) to a cache (b, h, s, k); returns (b, d)."""
@@ -158,15 +164,16 @@ class Attention(nnx.Module):
 
   def __call__(self, queries, keys, bias, mask, dropout_key=None) -> jax.Array:
     """Attends from (b, t, d) over (b, s, d); returns (b, t, d)."""
+    dropout_key, *lora_keys = lora.dropout_keys(self.lora, dropout_key, 4)
     x = dot_product_attention(
-      self.project_query(queries),
-      *self.project_key_value(keys),
+      self.project_query(queries, lora_keys[0]),
+      *self.project_key_value(keys, lora_keys[1:3]),
       bias,
       mask,
       self.dropout_rate,
       dropout_key,
     )
-    return self.out(x.reshape(*x.shape[:-2], -1))
+    return self.out(x.reshape(*x.shape[:-2], -1), lora_keys[3])
 
   def _split_heads(self, x: jax.Array) -> jax.Array:
     x = x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)

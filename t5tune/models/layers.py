@@ -14,6 +14,7 @@ from flax import nnx
 from jax.nn import initializers
 
 from t5tune import partitioning
+from t5tune.models import lora
 
 _ACTIVATIONS = {
   # T5 1.1 and FLAN use the tanh approximation ("gelu_new" in Hugging Face).
@@ -67,14 +68,42 @@ class LayerNorm(nnx.Module):
 
 
 class Dense(nnx.Module):
-  """A matrix multiplication without bias: (..., in) -> (..., out)."""
+  """A matrix multiplication without bias, (..., in) -> (..., out), with or without LoRA.
 
-  def __init__(self, shape, logical_axes, initializer, dtype, rngs: nnx.Rngs):
+  See `lora.py`.
+  """
+
+  def __init__(
+    self,
+    shape,
+    logical_axes,
+    initializer,
+    dtype,
+    rngs: nnx.Rngs,
+    factors: lora.LoraConfig | None = None,
+  ):
     self.dtype = dtype
-    self.kernel = param(rngs.params(), initializer, shape, logical_axes)
+    self.factors = factors
+    key = rngs.params()
+    self.kernel = param(key, initializer, shape, logical_axes)
+    if factors is not None:
+      (rows, columns), (row_axis, column_axis) = shape, logical_axes
+      # Of the kernel's key, so that the base is what it is without LoRA.
+      key = jax.random.fold_in(key, 1)
+      axes = (row_axis, "lora_rank")
+      self.lora_a = param(key, lora.init_a, (rows, factors.rank), axes)
+      axes = ("lora_rank", column_axis)
+      self.lora_b = param(key, initializers.zeros, (factors.rank, columns), axes)
 
-  def __call__(self, x: jax.Array) -> jax.Array:
-    return x.astype(self.dtype) @ self.kernel[...].astype(self.dtype)
+  def __call__(self, x: jax.Array, lora_key: jax.Array | None = None) -> jax.Array:
+    """Maps (..., in) to (..., out); `lora_key` is for the dropout of LoRA alone."""
+    x = x.astype(self.dtype)
+    y = x @ self.kernel[...].astype(self.dtype)
+    if self.factors is None:
+      return y
+    x = dropout(x, self.factors.dropout_rate, lora_key)
+    inner = self.factors.scale * (x @ self.lora_a[...].astype(self.dtype))  # (..., r)
+    return y + inner @ self.lora_b[...].astype(self.dtype)
 
 
 class Embed(nnx.Module):
@@ -102,6 +131,12 @@ class Embed(nnx.Module):
     return jnp.einsum("btd,vd->btv", x, self.embedding[...].astype(self.dtype))
 
 
+def mlp_inputs(activations) -> list[str]:
+  """Returns the names of an MLP's input kernels, one for each activation."""
+  count = len(activations)
+  return ["wi"] if count == 1 else [f"wi_{i}" for i in range(count)]
+
+
 class MlpBlock(nnx.Module):
   """T5's feed-forward block, gated where there are two activations.
 
@@ -111,24 +146,28 @@ class MlpBlock(nnx.Module):
   def __init__(self, config, rngs: nnx.Rngs):
     self.activations = tuple(config.mlp_activations)
     self.dropout_rate = config.dropout_rate
+    self.lora = config.lora
     kernel_init = initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
-    shape = (config.emb_dim, config.mlp_dim)
-    for name in self._input_names():
-      dense = Dense(shape, ("embed", "mlp"), kernel_init, config.jax_dtype, rngs)
-      setattr(self, name, dense)
-    self.wo = Dense(shape[::-1], ("mlp", "embed"), kernel_init, config.jax_dtype, rngs)
 
-  def _input_names(self):
-    count = len(self.activations)
-    return ["wi"] if count == 1 else [f"wi_{i}" for i in range(count)]
+    def dense(name, shape, axes):
+      factors = lora.of_kernel(config.lora, name)
+      return Dense(shape, axes, kernel_init, config.jax_dtype, rngs, factors)
+
+    shape, axes = (config.emb_dim, config.mlp_dim), ("embed", "mlp")
+    for name in mlp_inputs(self.activations):
+      setattr(self, name, dense(name, shape, axes))
+    self.wo = dense("wo", shape[::-1], axes[::-1])
 
   def __call__(self, x: jax.Array, dropout_key: jax.Array | None) -> jax.Array:
     """Maps (b, t, d) to (b, t, d)."""
+    names = mlp_inputs(self.activations)
+    dropout_key, *keys = lora.dropout_keys(self.lora, dropout_key, len(names) + 1)
     hidden = 1.0
-    for name, activation in zip(self._input_names(), self.activations, strict=True):
-      hidden = hidden * _ACTIVATIONS[activation](getattr(self, name)(x))  # (b, t, f)
+    for name, activation, key in zip(names, self.activations, keys[1:], strict=True):
+      part = _ACTIVATIONS[activation](getattr(self, name)(x, key))
+      hidden = hidden * part  # (b, t, f)
     hidden = dropout(hidden, self.dropout_rate, dropout_key, broadcast_axis=-2)
-    return self.wo(hidden)
+    return self.wo(hidden, keys[0])
 
 
 def relative_position_bucket(

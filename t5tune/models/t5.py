@@ -16,10 +16,11 @@ from jax.nn import initializers
 
 from t5tune import errors, partitioning
 from t5tune.models import attention, layers, stacks
+from t5tune.models.lora import LoraConfig
 
 # Fields of `T5Config` that say how a model is run or trained, not what its
 # parameters are.
-NOT_OF_A_CHECKPOINT = ("dropout_rate", "dtype", "layer_loop", "remat")
+NOT_OF_A_CHECKPOINT = ("dropout_rate", "dtype", "layer_loop", "remat", "lora")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,8 @@ class T5Config:
       unrolls on the CPU, where a scan is slower, and scans elsewhere.
     remat: whether to recompute activations in the backward pass ('full') or
       keep them ('none').
+    lora: the factors that train beside frozen kernels; None, or one of rank 0, for
+      none, when all parameters train.
   """
 
   emb_dim: int
@@ -67,6 +70,7 @@ class T5Config:
   dtype: str = "float32"
   layer_loop: Literal["auto", "scan", "unroll"] = "auto"
   remat: Literal["none", "full"] = "none"
+  lora: LoraConfig | None = None
 
   def __post_init__(self):
     sizes = {k: v for k, v in vars(self).items() if type(v) is int}
@@ -79,6 +83,13 @@ class T5Config:
       raise errors.UserError(
         f"t5.T5Config.dropout_rate = {self.dropout_rate}: it must be in [0, 1)."
       )
+    if self.lora is not None:
+      if self.lora.rank == 0:
+        object.__setattr__(self, "lora", None)
+      else:
+        inputs = layers.mlp_inputs(self.mlp_activations)
+        kernels = ("query", "key", "value", "out", *inputs, "wo")
+        self.lora.check_targets(kernels)
     if self.dtype not in ("float32", "bfloat16"):
       reason = ": T5's activations overflow its range" if "16" in self.dtype else ""
       raise errors.UserError(

@@ -1,127 +1,196 @@
-"""Checkpoints: written by orbax in the background, guarded by our own checksums."""
+"""Checkpoints: written by orbax in the background, guarded by our own checksums.
 
+What lies on disk, and when it counts: `checkpoint_files.py`.
+"""
+
+import contextlib
 import functools
 import gc
-import json
 import logging
+import math
+import os
 import pathlib
 import sys
+import threading
 import warnings
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
+from jax.experimental import multihost_utils
 
 from t5tune import errors
+from t5tune.training import array_checksums
+from t5tune.training import checkpoint_files as files
 from t5tune.training.train_state import TrainState
 
 for name in ("absl", "asyncio"):  # orbax narrates, and prints what it raises
   logging.getLogger(name).setLevel(logging.CRITICAL)
 
+_NICE = 10  # the background gives way to training
+
+
+class _Damaged(errors.UserError):
+  """A checkpoint is not as it was saved."""
+
 
 class Checkpoints:
   """The checkpoints of a work directory.
 
-  Each holds `params`, `opt_state` and `meta` (JSON: the state of the feed, the best
-  score so far, checksums). The latest few are kept, and the best.
+  Each holds a train state, of whatever trees, and `meta`: JSON values, among them
+  `best`: {'score', 'step', 'by'} of the best evaluation so far. The latest few are
+  kept, and the one that the newest calls best. Of several processes all call the
+  methods, at the same steps, on one shared disk.
   """
 
-  def __init__(
-    self,
-    directory: pathlib.Path,
-    ranked_by: str,
-    keep: int = 1,
-    read_only: bool = False,
-  ):
+  def __init__(self, directory: pathlib.Path, keep: int = 1, read_only: bool = False):
     """Opens, and unless `read_only` creates, a directory of checkpoints.
 
     Args:
       directory: the directory.
-      ranked_by: names what the scores are; those of another name do not rank.
-      keep: how many of the latest to keep, beside the best.
+      keep: how many of the latest to keep, beside the best; at least 1.
       read_only: whether saving is ruled out.
 
     Raises:
-      UserError: the score of a checkpoint is damaged.
+      UserError: it cannot be written.
     """
-    self._directory = pathlib.Path(directory).absolute()
-    self._ranked_by = ranked_by
-    self._check_scores()
-    policies = checkpoint_managers.preservation_policy
-    # Of equal scores the first is the best, as it is to the training loop.
-    score = lambda m: (m["by"] == ranked_by, m["score"], -m["step"])  # noqa: E731
-    # `max_to_keep` with a `best_fn` may drop the newest; these policies do not.
-    kept = policies.AnyPreservationPolicy(
-      [
-        policies.LatestN(keep),
-        policies.BestN(
-          get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False
-        ),
-      ]
-    )
-    self._manager = ocp.CheckpointManager(
-      self._directory,
-      options=ocp.CheckpointManagerOptions(
-        create=not read_only,
-        read_only=read_only,
-        preservation_policy=kept,
-        best_fn=score,
-        cleanup_tmp_directories=not read_only,
-        # A directory that cannot be made must fail here: in the background, orbax's
-        # other threads would wait minutes for it.
-        async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
-      ),
-    )
+    self._directory, self._keep = pathlib.Path(directory).absolute(), max(keep, 1)
+    self._thread = self._failure = None
+    if not read_only:
+      # Floats hardly shrink, and packing them would take the steps' time.
+      handler = ocp.PyTreeCheckpointHandler(use_compression=False)
+      # A directory that cannot be made must fail here: in the background, orbax's
+      # other threads would wait minutes for it.
+      options = ocp.AsyncOptions(create_directories_asynchronously=False)
+      self._arrays = ocp.AsyncCheckpointer(handler, async_options=options)
+      if jax.process_index() == 0:
+        self._guarded(self._open)
+
+  def _open(self) -> None:
+    self._directory.mkdir(parents=True, exist_ok=True)
+    files.remove_leftovers(self._directory)
 
   def steps(self) -> list[int]:
     """Returns the steps that have a complete checkpoint, in order."""
-    return sorted(self._manager.all_steps())
+    return files.steps(self._directory)
 
   def latest(self) -> int | None:
     """Returns the latest step with a complete checkpoint."""
-    return self._manager.latest_step()
+    return max(self.steps(), default=None)
 
-  def best(self) -> int | None:
-    """Returns the step whose score is the best, or None if none was scored so."""
-    step = self._manager.best_step()
-    if step is None or self._manager.metrics(step)["by"] != self._ranked_by:
-      return None
-    return step
+  def best(self, by: str) -> int | None:
+    """Returns the step whose score is the best, or None if none was scored so.
 
-  def save(self, state: TrainState, meta: dict[str, Any], score: float | None) -> None:
+    Args:
+      by: what the scores are, as in `meta['best']['by']`.
+    """
+    steps = self.steps()
+    metas = (files.read_meta(self._directory / str(s)) for s in reversed(steps))
+    best = next((meta for meta in metas if meta), {}).get("best") or {}
+    step = _best_step(best)
+    return step if best.get("by") == by and step in steps else None
+
+  def save(self, state: TrainState, meta: Mapping[str, Any]) -> None:
     """Begins to write a checkpoint of this step; training may go on at once.
+
+    Where the step has one already, only `meta` is written anew.
 
     Args:
       state: the train state.
       meta: JSON values kept beside it.
-      score: the value that ranks it among the best, or None.
 
     Raises:
-      UserError: the disk is full or cannot be written.
+      UserError: the disk is full or cannot be written, now or at the save before.
     """
+    self.wait()
     step = int(state.step)
-    ranked = {"score": score, "step": step, "by": self._ranked_by}
-    sums = jax.device_get(_checksums({"params": state.params, "opt": state.opt_state}))
-    sums = {k: int(v) for k, v in _by_path(sums).items()}
-    meta = _sealed({**meta, "checksums": sums})
-    self._guarded(
-      functools.partial(
-        self._manager.save,
-        step,
-        args=ocp.args.Composite(
-          params=ocp.args.StandardSave(state.params),
-          opt_state=ocp.args.StandardSave(state.opt_state),
-          meta=ocp.args.JsonSave(meta),
-        ),
-        metrics=None if score is None else _sealed(ranked),
-        force=True,
+    if step in self.steps():
+      if jax.process_index() == 0:
+        files.amend(self._directory, step, meta)
+        self._remove_old(meta)
+      return
+    tree = _tree(state)
+    # Begun before the buffers are given away, awaited in the background.
+    sums = array_checksums.by_path(array_checksums.checksums(tree))
+    folder = files.partial(self._directory, step) / files.ARRAYS
+    arguments = ocp.args.PyTreeSave(tree)
+    self._guarded(lambda: self._arrays.save(folder, args=arguments))
+    self._thread = threading.Thread(target=self._finish, args=(step, meta, sums))
+    self._thread.start()
+
+  def _finish(self, step: int, meta: Mapping[str, Any], sums: dict[str, Any]) -> None:
+    try:
+      with contextlib.suppress(OSError):  # threads have no priority of their own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+      self._arrays.wait_until_finished()
+      if jax.process_index() == 0:
+        sums = {name: int(x) for name, x in jax.device_get(sums).items()}
+        files.commit(self._directory, step, {**meta, "checksums": sums})
+        self._remove_old(meta)
+    except Exception as e:
+      self._failure = e
+
+  def _remove_old(self, meta: Mapping[str, Any]) -> None:
+    kept = {*self.steps()[-self._keep :], _best_step(meta.get("best") or {})}
+    for old in set(self.steps()) - kept:
+      files.remove(self._directory, old)
+
+  def wait(self) -> None:
+    """Waits until everything saved is on disk.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+
+    def finish():
+      if self._thread is not None:
+        self._thread.join()
+        self._thread, failure, self._failure = None, self._failure, None
+        if failure is not None:
+          raise failure
+
+    self._guarded(finish)
+
+  def close(self) -> None:
+    """Waits, and releases what writing needs."""
+    self.wait()
+    self._arrays.close()
+
+  def restore_latest(
+    self, abstract: TrainState, tell: Callable[[str], None]
+  ) -> tuple[TrainState, dict[str, Any]] | None:
+    """Reads the newest checkpoint that is whole.
+
+    One that is damaged is moved to `damaged/` beside the directory.
+
+    Args:
+      abstract: as for `restore`.
+      tell: gets a line for each checkpoint that is damaged.
+
+    Returns:
+      As `restore`; None if there is no checkpoint.
+
+    Raises:
+      UserError: none is whole, or the newest does not fit the model.
+    """
+    damaged = []
+    while (step := self._agreed_latest()) is not None:
+      try:
+        return self.restore(step, abstract)
+      except _Damaged as e:
+        aside = self._put_aside(step)
+        next_one = self._agreed_latest()
+        then = f"going on from step {next_one}" if next_one is not None else "none left"
+        tell(f"{e.args[1]} It is now {aside}; {then}.")
+        damaged.append(aside)
+    if damaged:
+      raise errors.UserError(
+        f"no checkpoint in {self._directory} is whole; the damaged ones are in"
+        f" {damaged[0].parent}. Start again to train from the beginning."
       )
-    )
+    return None
 
   def restore(
     self, step: int, abstract: TrainState
@@ -138,31 +207,40 @@ class Checkpoints:
     Raises:
       UserError: the checkpoint is damaged or does not fit the model.
     """
-    restored = self._read(
-      step,
-      params=ocp.args.StandardRestore(abstract.params),
-      opt_state=ocp.args.StandardRestore(abstract.opt_state),
-      meta=ocp.args.JsonRestore(),
+    meta = self._whole_meta(step)
+    wanted = _tree(abstract)
+    self._check_fit(
+      step, array_checksums.by_path(wanted).keys(), meta["checksums"].keys()
     )
-    sums = _checksums({"params": restored.params, "opt": restored.opt_state})
-    self._verify(step, sums, restored.meta)
-    state = TrainState(
-      jax.device_put(jnp.int32(step), abstract.step.sharding),
-      restored.params,
-      restored.opt_state,
+    tree = self._read(step, wanted, meta)
+    step_array = jax.make_array_from_callback(
+      (), abstract.step.sharding, lambda _: np.asarray(step, np.int32)
     )
-    return state, restored.meta
+    return TrainState(step_array, **tree), meta
 
   def restore_params(self, step: int, abstract_params) -> Any:
-    """Reads only the parameters of a checkpoint; see `restore`."""
-    restored = self._read(
-      step,
-      params=ocp.args.StandardRestore(abstract_params),
-      meta=ocp.args.JsonRestore(),
-    )
-    sums = _checksums({"params": restored.params})
-    self._verify(step, sums, restored.meta)
-    return restored.params
+    """Reads the parameters to evaluate: the average of those that have one.
+
+    Args:
+      step: which checkpoint.
+      abstract_params: as in `restore`.
+
+    Raises:
+      UserError: as for `restore`.
+    """
+    meta = self._whole_meta(step)
+    wanted = array_checksums.by_path({"params": abstract_params})
+    places = {name: _evaluated(name, meta) for name in wanted}
+    saved = {n for n in meta["checksums"] if n.startswith("params/")}
+    self._check_fit(step, wanted.keys(), saved)
+    nested: dict[str, Any] = {}
+    for name, place in places.items():
+      *folders, last = place.split("/")
+      inside = functools.reduce(lambda d, k: d.setdefault(k, {}), folders, nested)
+      inside[last] = wanted[name]
+    found = array_checksums.by_path(self._read(step, nested, meta))
+    structure = jax.tree.structure({"params": abstract_params})
+    return jax.tree.unflatten(structure, [found[p] for p in places.values()])["params"]
 
   def param_reader(self, step: int) -> Callable[[tuple[str, ...]], np.ndarray]:
     """Returns a function that reads single parameters of a checkpoint.
@@ -171,93 +249,138 @@ class Checkpoints:
       step: which one.
 
     Returns:
-      path of a parameter in the nested dictionaries -> float32 array. It raises a
-      UserError where the parameter is damaged.
+      path of a parameter in the nested dictionaries -> float32 array, the average where
+      there is one. It raises a UserError where the parameter is damaged.
     """
-    meta = self._read(step, meta=ocp.args.JsonRestore()).meta
-    folder = self._directory / str(step) / "params"
+    meta = self._whole_meta(step, contents=False)  # an array is checked as it is read
+    folder = self._directory / str(step) / files.ARRAYS
     checkpointer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
 
     def read(path: tuple[str, ...]) -> np.ndarray:
-      item = functools.reduce(lambda inside, key: {key: inside}, path[::-1], 0)
+      keys = _evaluated("/".join(("params", *path)), meta).split("/")
+      item = functools.reduce(lambda inside, key: {key: inside}, keys[::-1], 0)
       places = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
       wanted = ocp.args.PyTreeRestore(item, places, partial_restore=True)
       try:
         found = checkpointer.restore(folder, args=wanted)
       except Exception as e:  # a missing or damaged file surfaces in many kinds
         raise self._unreadable(step, e) from e
-      self._verify(step, _checksums({"params": found}), meta)
+      self._verify(step, found, meta)
       return jax.tree.leaves(found)[0]
 
     return read
 
-  def wait(self) -> None:
-    """Waits until everything saved is on disk."""
-    self._guarded(self._manager.wait_until_finished)
-
-  def close(self) -> None:
-    """Waits, and releases the directory."""
-    self.wait()
-    self._manager.close()
-
-  def _guarded(self, action) -> None:
-    try:
-      action()
-    except Exception as e:  # orbax and tensorstore raise many kinds
-      if not is_disk_error(e):
-        raise
-      steps = self._manager.all_steps(read=True)  # what lies there now
-      whole = ", ".join(map(str, sorted(steps))) or "none"
+  def _whole_meta(self, step: int, contents: bool = True) -> dict[str, Any]:
+    """Checks the files of a checkpoint; returns its JSON values."""
+    folder = self._directory / str(step)
+    if step not in self.steps():
+      there = ", ".join(map(str, self.steps())) or "none"
       raise errors.UserError(
-        f"cannot write a checkpoint to {self._directory}: {str(e).splitlines()[0]}."
-        f" Complete checkpoints: {whole}. Free space there, then start again: the run"
-        " continues from the latest."
-      ) from e
-
-  def _read(self, step: int, **items):
+        f"{folder} is not there. Complete checkpoints in {self._directory}: {there}."
+      )
     try:
-      return self._manager.restore(step, args=ocp.args.Composite(**items))
-    except Exception as e:  # a missing or damaged file surfaces in many kinds
+      found = None
+      if contents:
+        found = files.damage(folder, jax.process_index(), jax.process_count())
+      meta = files.read_meta(folder)
+    except OSError as e:
+      raise self._unreadable(step, e) from e
+    found = found or (None if meta else f"{files.META} is missing or not as saved")
+    if found := _agreed(found):
+      raise self._damaged(step, found)
+    return meta
+
+  def _read(self, step: int, wanted, meta: dict[str, Any]):
+    """Reads arrays of a checkpoint onto the mesh and checks them."""
+    arguments = ocp.args.PyTreeRestore(
+      wanted,
+      ocp.checkpoint_utils.construct_restore_args(wanted),
+      partial_restore=True,
+    )
+    try:
+      with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        folder = self._directory / str(step) / files.ARRAYS
+        found = checkpointer.restore(folder, args=arguments)
+    except Exception as e:  # its files are whole, so they do not fit
       error = self._unreadable(step, e)
-    _drop_pending_reads()
+    else:
+      self._verify(step, found, meta)
+      return found
+    _drop_pending()
     raise error
+
+  def _verify(self, step: int, tree, meta: dict[str, Any]) -> None:
+    found, recorded = (
+      array_checksums.by_path(jax.device_get(array_checksums.checksums(tree))),
+      meta["checksums"],
+    )
+    damaged = [name for name, value in found.items() if int(value) != recorded[name]]
+    if damaged:
+      more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+      raise self._damaged(step, f"{damaged[0]}{more} not as saved")
+
+  def _check_fit(self, step: int, wanted, saved) -> None:
+    for names, what in (
+      (wanted - saved, "lacks"),
+      (saved - wanted, "holds, and this run has not,"),
+    ):
+      if names:
+        first, more = min(names), len(names) - 1
+        and_more = f" and {more} more" if more else ""
+        raise errors.UserError(
+          f"checkpoint {self._directory / str(step)} does not fit: it {what}"
+          f" {first}{and_more}. Name the --workdir of a run with these settings."
+        )
+
+  def _damaged(self, step: int, what: str) -> _Damaged:
+    line = f"checkpoint {self._directory / str(step)} is damaged: {what}."
+    others = [s for s in self.steps() if s != step]
+    way_out = "There is no other checkpoint: start in a new --workdir."
+    if others:
+      way_out = f"Remove that directory to go on from step {max(others)}."
+    return _Damaged(f"{line} {way_out}", line)
 
   def _unreadable(self, step: int, e: Exception) -> errors.UserError:
     reason = (str(e).splitlines() or [repr(e)])[0].rstrip(".")
-    others = [s for s in self.steps() if s != step]
     return errors.UserError(
       f"checkpoint {self._directory / str(step)} cannot be read: {reason}."
-      f" {_way_out(step, others)}"
     )
 
-  def _verify(self, step: int, sums, meta: dict[str, Any]) -> None:
-    found = _by_path(jax.device_get(sums))
-    if not _is_whole(meta):
-      damaged = ["meta"]
-    else:
-      recorded = meta["checksums"]
-      damaged = [name for name, value in found.items() if int(value) != recorded[name]]
-    if damaged:
-      more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-      others = [s for s in self.steps() if s != step]
-      raise errors.UserError(
-        f"checkpoint {self._directory / str(step)} is damaged: {damaged[0]}{more} not"
-        f" as saved. {_way_out(step, others)}"
-      )
+  def _agreed_latest(self) -> int | None:
+    """Returns the latest step as the first process sees it: disks may lag."""
+    latest = self.latest()
+    if jax.process_count() == 1:
+      return latest
+    latest = np.asarray(-1 if latest is None else latest, np.int64)
+    agreed = int(multihost_utils.broadcast_one_to_all(latest))
+    return None if agreed < 0 else agreed
 
-  def _check_scores(self) -> None:
-    for file in sorted(self._directory.glob("[0-9]*/metrics/metrics")):
-      if not file.parents[1].name.isdigit():
-        continue  # a save that was cut short; orbax removes it
-      try:
-        whole = _is_whole(json.loads(file.read_text()))
-      except ValueError:
-        whole = False
-      if not whole:
-        raise errors.UserError(
-          f"checkpoint {file.parents[1]} is damaged: its score, {file}, is not as"
-          " saved. Remove that checkpoint's directory to go on without it."
-        )
+  def _put_aside(self, step: int) -> pathlib.Path:
+    aside = self._directory.parent / "damaged" / str(step)
+    if jax.process_index() == 0:
+      aside = files.put_aside(self._directory, step)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices(f"put aside {step}")
+    return aside
+
+  def _guarded(self, action: Callable[[], None]) -> None:
+    try:
+      action()
+    except Exception as e:  # orbax and tensorstore raise many kinds
+      if not files.is_disk_error(e):
+        raise
+      reason = files.disk_error(e)
+    else:
+      return
+    _drop_pending()
+    if jax.process_index() == 0:
+      files.remove_leftovers(self._directory)  # their room is needed
+    whole = ", ".join(map(str, self.steps())) or "none"
+    raise errors.UserError(
+      f"cannot write a checkpoint to {self._directory}: {reason}."
+      f" Complete checkpoints: {whole}. Free space there, then start again: the run"
+      " continues from the latest."
+    )
 
 
 def write_params(directory: pathlib.Path, step: int, params: dict[str, Any]) -> None:
@@ -271,84 +394,55 @@ def write_params(directory: pathlib.Path, step: int, params: dict[str, Any]) -> 
   Raises:
     OSError, ValueError: the disk is full or cannot be written.
   """
-  leaves = jax.tree_util.tree_leaves_with_path({"params": params})
-  sums = {jax.tree_util.keystr(p): int(_checksums(value)) for p, value in leaves}
-  handlers = {
-    # A file for every array: in one database they would all be held until the end.
-    "params": ocp.StandardCheckpointHandler(use_ocdbt=False),
-    "meta": ocp.JsonCheckpointHandler(),
+  directory = directory.absolute()
+  sums = {
+    name: array_checksums.checksums(x)
+    for name, x in array_checksums.by_path({"params": params}).items()
   }
-  options = ocp.CheckpointManagerOptions(create=True, enable_async_checkpointing=False)
-  with ocp.CheckpointManager(
-    directory.absolute(), options=options, item_handlers=handlers
-  ) as manager:
-    manager.save(
-      step,
-      args=ocp.args.Composite(
-        params=ocp.args.StandardSave(params),
-        meta=ocp.args.JsonSave(_sealed({"checksums": sums})),
-      ),
-    )
+  # A file for every array: in one database they would all be held until the end.
+  handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False)
+  with ocp.Checkpointer(handler) as checkpointer:
+    folder = files.partial(directory, step) / files.ARRAYS
+    checkpointer.save(folder, args=ocp.args.PyTreeSave({"params": params}))
+  meta = {"checksums": {name: int(value) for name, value in sums.items()}}
+  files.commit(directory, step, meta)
 
 
-def _drop_pending_reads() -> None:
-  """Frees what a failed restore left behind, without its pages of tracebacks."""
+def _tree(state: TrainState) -> dict[str, Any]:
+  """Returns what orbax writes of a train state; the step names the checkpoint."""
+  tree = {"params": state.params, "opt_state": state.opt_state}
+  return tree if state.average is None else {**tree, "average": state.average}
+
+
+def _best_step(best: Mapping[str, Any]) -> int | None:
+  """Returns the step of a best evaluation; a score that is no number is none."""
+  score = best.get("score")
+  return best["step"] if score is not None and math.isfinite(score) else None
+
+
+def _evaluated(name: str, meta: Mapping[str, Any]) -> str:
+  """Returns where the value of a parameter to evaluate was saved."""
+  averaged = "average" + name.removeprefix("params")
+  return averaged if averaged in meta["checksums"] else name
+
+
+def _agreed(found: str | None) -> str | None:
+  """Returns what any of the processes found, to all of them."""
+  if jax.process_count() == 1:
+    return found
+  text = np.zeros(512, np.uint8)
+  encoded = (found or "").encode()[:512]
+  text[: len(encoded)] = np.frombuffer(encoded, np.uint8)
+  everyone = multihost_utils.process_allgather(text)
+  said = [bytes(t).rstrip(b"\0").decode(errors="ignore") for t in everyone]
+  return next((text for text in said if text), None)
+
+
+def _drop_pending() -> None:
+  """Frees what failed reads or writes left behind, without pages of tracebacks."""
   hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
   try:
     with warnings.catch_warnings(action="ignore"):
       gc.collect()
   finally:
     sys.unraisablehook = hook
-
-
-def _sealed(values: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns JSON values with a checksum of themselves."""
-  return {**values, "crc32": _crc32(values)}
-
-
-def _is_whole(sealed: Any) -> bool:
-  """Whether the values are those that `_sealed` got."""
-  if not isinstance(sealed, dict):
-    return False
-  values = {k: v for k, v in sealed.items() if k != "crc32"}
-  return sealed.get("crc32") == _crc32(values)
-
-
-def _crc32(values: Mapping[str, Any]) -> int:
-  return zlib.crc32(json.dumps(values, sort_keys=True).encode())
-
-
-def _way_out(step: int, others: list[int]) -> str:
-  if not others:
-    return "There is no other checkpoint: start in a new --workdir."
-  return f"Remove that directory to go on from step {max(s for s in others)}."
-
-
-def is_disk_error(e: BaseException) -> bool:
-  """Whether an exception, of whatever kind, tells of a disk that cannot be written."""
-  text = str(e)
-  signs = ("No space left", "quota", "File too large", "Input/output error")
-  signs += ("Permission denied", "Read-only file system")
-  return isinstance(e, OSError) or any(sign in text for sign in signs)
-
-
-def _by_path(tree) -> dict[str, Any]:
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {jax.tree_util.keystr(path): value for path, value in leaves}
-
-
-@jax.jit
-def _checksums(tree):
-  """Returns a uint32 for every array, the same on every mesh.
-
-  Each 32-bit word is multiplied by an odd number of its position and all are added
-  modulo 2**32: any single changed word changes the sum, and integer addition does
-  not depend on how the array is split.
-  """
-
-  def checksum(x):
-    words = jax.lax.bitcast_convert_type(x, jnp.uint32).reshape(-1)
-    positions = jax.lax.iota(jnp.uint32, words.size)
-    return jnp.sum(words * (positions * jnp.uint32(2654435761) * 2 + 1))
-
-  return jax.tree.map(checksum, tree)

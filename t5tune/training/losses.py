@@ -25,6 +25,11 @@ class LossSums:
   correct: jax.Array
   tokens: jax.Array
 
+  @classmethod
+  def zeros(cls) -> "LossSums":
+    """Returns the sums over no tokens."""
+    return cls(*(jnp.zeros(()) for _ in dataclasses.fields(cls)))
+
   @property
   def objective(self) -> jax.Array:
     """What training minimises, summed over tokens."""

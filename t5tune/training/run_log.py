@@ -7,7 +7,7 @@ import math
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rich import progress as rich_progress
@@ -19,7 +19,7 @@ from t5tune.training import workdir
 class RunLog:
   """Appends to `metrics.jsonl` and to TensorBoard's events."""
 
-  def __init__(self, directory: pathlib.Path, step: int):
+  def __init__(self, directory: pathlib.Path, step: int, again: Collection[str] = ()):
     """Opens the files; what a killed run logged after `step` is dropped.
 
     At step 0 all is dropped: the run begins anew, with the scores before training.
@@ -27,12 +27,16 @@ class RunLog:
     Args:
       directory: the work directory.
       step: the step the run starts from.
+      again: purposes of the evaluations of `step` that are still to be finished; what
+        they logged is dropped, too.
     """
     self._directory, self._step = directory, step
     self._path = directory / "metrics.jsonl"
     kept = []
     if step and self._path.is_file():
-      kept = [line for line in _whole_lines(self._path) if line["step"] <= step]
+      lines = [line for line in _whole_lines(self._path) if line["step"] <= step]
+      redone = lambda x: x["step"] == step and x.get("purpose") in again  # noqa: E731
+      kept = [line for line in lines if not redone(line)]
     text = "".join(json.dumps(line) + "\n" for line in kept)
     workdir.write_atomically(self._path, text)
     self._file = open(self._path, "a", encoding="utf-8")
@@ -59,15 +63,16 @@ class RunLog:
 
     Args:
       step: updates made.
-      kind: 'train' or 'eval'.
-      values: name -> number.
+      kind: 'train', 'eval', 'skipped' or 'spike'.
+      values: name -> number; one that is not finite is written as null.
       labels: what else names the record, such as the task and split.
       details: JSON values that stand in `metrics.jsonl` alone.
     """
     labels = dict(labels or {})
-    record = {"step": step, "kind": kind, **labels, **values, **(details or {})}
+    numbers = {k: v if math.isfinite(v) else None for k, v in values.items()}
+    record = {"step": step, "kind": kind, **labels, **numbers, **(details or {})}
     try:
-      self._file.write(json.dumps(record) + "\n")
+      self._file.write(json.dumps(record, allow_nan=False) + "\n")
       self._file.flush()
       prefix = "/".join([kind, *labels.values()])
       for name, value in values.items():
@@ -81,6 +86,16 @@ class RunLog:
     self._file.close()
     if "_events" in vars(self):
       self._events.close()
+
+
+class NoLog:
+  """The log of a process that writes nothing."""
+
+  def write(self, *record: Any, **details: Any) -> None:
+    """Does nothing."""
+
+  def close(self) -> None:
+    """Does nothing."""
 
 
 def _whole_lines(path: pathlib.Path) -> list[dict]:
@@ -191,6 +206,10 @@ def clock(seconds: float) -> str:
   return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def console() -> Console:
-  """Returns the console; where output goes to a file, lines are not folded."""
-  return Console(width=None if sys.stdout.isatty() else 160)
+def console(quiet: bool = False) -> Console:
+  """Returns the console; where output goes to a file, lines are not folded.
+
+  Args:
+    quiet: whether to print nothing, as processes other than the primary do.
+  """
+  return Console(width=None if sys.stdout.isatty() else 160, quiet=quiet)

@@ -5,13 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 from jax.sharding import Mesh
 
 from t5tune import partitioning
 from t5tune.models import t5
-from t5tune.training import optimizers
+from t5tune.training import optimizers, parameter_groups
 
 
 @jax.tree_util.register_dataclass
@@ -21,13 +20,48 @@ class TrainState:
 
   Attributes:
     step: int32 scalar, updates made so far.
-    params: float32 parameters, nested dictionaries with T5X's names.
-    opt_state: the optimiser's state.
+    params: float32 parameters, nested dictionaries with T5X's names: all of them,
+      those that do not train and LoRA's factors included.
+    opt_state: the optimiser's state, of the parameters that train.
+    average: the moving average of the parameters that train, nested like them; None
+      where there is none.
   """
 
   step: jax.Array
   params: dict[str, Any]
   opt_state: Any
+  average: dict[str, Any] | None = None
+
+
+def evaluated_params(state: TrainState) -> dict[str, Any]:
+  """Returns the parameters with the average in place of what it averages."""
+  if state.average is None:
+    return state.params
+  return parameter_groups.merge(state.params, state.average)
+
+
+def saved_part(state: TrainState, model: "Model") -> TrainState:
+  """Returns the state as checkpoints keep it: of a model with LoRA, only its factors.
+
+  Args:
+    state: a train state, of arrays or of anything else.
+    model: its model.
+  """
+  if not model.has_lora:
+    return state
+  factors = parameter_groups.select(state.params, parameter_groups.is_lora_factor)
+  return dataclasses.replace(state, params=factors)
+
+
+def with_base(saved: TrainState, base_params: dict[str, Any]) -> TrainState:
+  """Returns the state that `saved_part` came from.
+
+  Args:
+    saved: what a checkpoint kept.
+    base_params: the parameters that LoRA adds to; factors among them are replaced.
+  """
+  params = parameter_groups.merge(base_params, saved.params)
+  return dataclasses.replace(saved, params=params)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +112,19 @@ class Model:
 
     return jax.tree.map(place, self.param_specs())
 
+  @property
+  def has_lora(self) -> bool:
+    """Whether the model has LoRA's factors."""
+    names = parameter_groups.flatten(self.param_specs())
+    return any(map(parameter_groups.is_lora_factor, names))
+
   def num_params(self) -> int:
     """Returns the number of parameters."""
     return sum(x.size for x in jax.tree.leaves(self._abstract))
 
 
 def state_shardings(
-  model: Model, optimizer: optax.GradientTransformation, mesh: Mesh
+  model: Model, optimizer: optimizers.Optimizer, mesh: Mesh
 ) -> TrainState:
   """Returns the `NamedSharding` of every array of the train state."""
   specs = model.param_specs()
@@ -93,24 +133,26 @@ def state_shardings(
   def place(axes, shape):
     return partitioning.sharding(mesh, axes, shape)
 
+  params = jax.tree.map(lambda spec: place(spec.axes, spec.shape), specs)
   return TrainState(
     step=partitioning.replicated(mesh),
-    params=jax.tree.map(lambda spec: place(spec.axes, spec.shape), specs),
+    params=params,
     opt_state=jax.tree.map(
       lambda value, axes: place(axes, value.shape),
       abstract.opt_state,
       optimizers.state_axes(abstract.opt_state, specs),
     ),
+    average=None if abstract.average is None else optimizer.trainable(params),
   )
 
 
-def abstract_state(model: Model, optimizer: optax.GradientTransformation) -> TrainState:
+def abstract_state(model: Model, optimizer: optimizers.Optimizer) -> TrainState:
   """Returns the train state's shapes and dtypes."""
   return jax.eval_shape(lambda: _create(model, optimizer, jax.random.key(0)))
 
 
 def placed_abstract_state(
-  model: Model, optimizer: optax.GradientTransformation, mesh: Mesh
+  model: Model, optimizer: optimizers.Optimizer, mesh: Mesh
 ) -> TrainState:
   """Returns the train state's shapes, dtypes and shardings, to restore it to."""
   return jax.tree.map(
@@ -122,7 +164,7 @@ def placed_abstract_state(
 
 def create(
   model: Model,
-  optimizer: optax.GradientTransformation,
+  optimizer: optimizers.Optimizer,
   mesh: Mesh,
   seed: int,
   params: dict[str, Any] | None = None,
@@ -140,11 +182,22 @@ def create(
   if params is None:
     init = jax.jit(lambda key: _create(model, optimizer, key), out_shardings=shardings)
     return init(jax.random.key(seed))
-  init = jax.jit(optimizer.init, out_shardings=shardings.opt_state)
-  step = jax.device_put(jnp.zeros((), jnp.int32), shardings.step)
-  return TrainState(step, params, init(params))
+  # Without the parameters among its results, which would be copied.
+  made = jax.jit(
+    lambda params: dataclasses.replace(fresh(optimizer, params), params=None),
+    out_shardings=dataclasses.replace(shardings, params=None),
+  )(params)
+  return dataclasses.replace(made, params=params)
 
 
 def _create(model, optimizer, key):
-  params = model.init(key)
-  return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+  return fresh(optimizer, model.init(key))
+
+
+def fresh(optimizer: optimizers.Optimizer, params: dict[str, Any]) -> TrainState:
+  """Returns the state before the first update of these parameters."""
+  trainable = optimizer.trainable(params)
+  opt_state = optimizer.init(trainable)
+  # A copy, for an update gives the buffers of both away.
+  average = jax.tree.map(jnp.copy, trainable) if optimizer.ema_decay else None
+  return TrainState(jnp.zeros((), jnp.int32), params, opt_state, average)

@@ -5,10 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from t5tune import partitioning
-from t5tune.training import losses
+from t5tune.training import losses, optimizers, parameter_groups
 from t5tune.training.train_state import Model, TrainState
 
 Batch = dict[str, Any]
@@ -48,7 +47,7 @@ def batch_loss(
 
 def make_train_step(
   model: Model,
-  optimizer: optax.GradientTransformation,
+  optimizer: optimizers.Optimizer,
   z_loss: float = 0.0,
   microbatches: int = 1,
   label_smoothing: float = 0.0,
@@ -59,6 +58,16 @@ def make_train_step(
   whole batch, whatever the packing, the padding, the mesh or the number of
   microbatches.
 
+  Where the loss or a gradient is not finite, only the step changes: parameters, the
+  optimiser's state and the average stay as they are, bit by bit. Where only the update
+  is not (a learning rate out of all range), the optimiser has seen the gradients.
+
+  `metrics` are float32 scalars: `loss`, `z_loss` and `accuracy`, means over target
+  tokens; `grad_norm` before clipping; `update_norm`, of what was to be added to the
+  parameters; `learning_rate`; `target_tokens`; `finite`, 1.0 or 0.0. And
+  `grad_squares`: name of a parameter that trains -> sum of the squares of its gradient,
+  a scalar or, of a stack, (l,). A gradient whose squares overflow is not finite.
+
   Args:
     model: the model.
     optimizer: its optimiser.
@@ -66,41 +75,81 @@ def make_train_step(
     microbatches: parts a batch is cut into, one after the other, to save memory.
     label_smoothing: share of the target distribution spread over all tokens.
   """
+  axes = jax.tree.map(lambda s: s.axes, optimizer.trainable(model.param_specs()))
 
-  def gradients(params, batch, key, tokens):
-    def loss(params):
-      sums = batch_loss(model, params, batch, key, z_loss, label_smoothing)
+  def gradients(trainable, params, batch, key, tokens):
+    def loss(trainable):
+      merged = optimizer.merge(params, trainable)
+      sums = batch_loss(model, merged, batch, key, z_loss, label_smoothing)
       return sums.objective / tokens, sums
 
-    return jax.grad(loss, has_aux=True)(params)
+    grads, sums = jax.grad(loss, has_aux=True)(trainable)
+    # Laid out like the parameters at once: summed over the batch's shards and
+    # scattered, so that no device ever holds the gradients of the whole model.
+    return jax.tree.map(lambda g, a: partitioning.constrain(g, *a), grads, axes), sums
 
-  def accumulated_gradients(params, batch, key, tokens):
+  def accumulated_gradients(trainable, params, batch, key, tokens):
     # Row r goes to microbatch r % microbatches: every device keeps its own rows.
     parts = jax.tree.map(
       lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch
     )
-    keys = jax.random.split(key, microbatches)
-    add = lambda total, part: jax.tree.map(jnp.add, total, part)  # noqa: E731
-    first = gradients(params, jax.tree.map(lambda x: x[0], parts), keys[0], tokens)
-    rest = (jax.tree.map(lambda x: x[1:], parts), keys[1:])
-    body = lambda total, x: (add(total, gradients(params, *x, tokens)), None)  # noqa: E731
-    return jax.lax.scan(body, first, rest)[0]
+
+    def add(total, part):
+      found = gradients(trainable, params, *part, tokens)
+      return jax.tree.map(jnp.add, total, found), None
+
+    zeros = jax.tree.map(jnp.zeros_like, (trainable, losses.LossSums.zeros()))
+    return jax.lax.scan(add, zeros, (parts, jax.random.split(key, microbatches)))[0]
 
   def train_step(state, batch, dropout_key):
     key = jax.random.fold_in(dropout_key, state.step)
     # A batch without a single target token must not divide by zero.
     tokens = jnp.maximum(jnp.sum(batch["decoder_loss_weights"]), 1.0)
     compute = gradients if microbatches == 1 else accumulated_gradients
-    grads, sums = compute(state.params, batch, key, tokens)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    trainable = optimizer.trainable(state.params)
+    grads, sums = compute(trainable, state.params, batch, key, tokens)
+    squares = _squares(grads)
+    updates, opt_state = optimizer.update(grads, state.opt_state, trainable, state.step)
+    moved = jax.tree.map(jnp.add, trainable, updates)
+    average = optimizer.averaged(state.average, moved, state.step)
     metrics = {
       "loss": sums.nll / tokens,
       "z_loss": sums.z_loss / tokens,
       "accuracy": sums.correct / tokens,
-      "grad_norm": optax.global_norm(grads),
+      "grad_norm": _norm(squares),
+      "update_norm": _norm(_squares(updates)),
+      "learning_rate": jnp.asarray(optimizer.schedule(state.step), jnp.float32),
       "target_tokens": sums.tokens,
     }
-    return TrainState(state.step + 1, params, opt_state), metrics
+    # The optimiser's state does not wait for the norm of the whole update, for then all
+    # of it would be held twice.
+    learnable = jnp.isfinite(sums.objective) & jnp.isfinite(metrics["grad_norm"])
+    finite = learnable & jnp.isfinite(metrics["update_norm"])
+    opt_state = _where(learnable, opt_state, state.opt_state)
+    average = _where(finite, average, state.average)
+    params = optimizer.merge(state.params, _where(finite, moved, trainable))
+    metrics |= {"finite": finite.astype(jnp.float32), "grad_squares": squares}
+    return TrainState(state.step + 1, params, opt_state, average), metrics
 
   return train_step
+
+
+def _squares(tree) -> dict[str, jax.Array]:
+  """Returns name -> sum of squares, of each layer where a parameter is a stack."""
+
+  def squares(name, x):
+    first = 1 if parameter_groups.is_stacked(name) else 0
+    return jnp.sum(jax.lax.square(x), axis=tuple(range(first, x.ndim)))
+
+  flat = parameter_groups.flatten(tree)
+  return {name: squares(name, x) for name, x in sorted(flat.items())}
+
+
+def _where(condition: jax.Array, new, old):
+  """Returns one of two trees."""
+  return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def _norm(squares: dict[str, jax.Array]) -> jax.Array:
+  """Returns the global norm of what these are the squares of."""
+  return jnp.sqrt(sum(jnp.sum(x) for x in squares.values()))

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from rich import progress as rich_progress
@@ -18,11 +18,11 @@ from t5tune.training import checkpoints
 from t5tune.weights import (
   hf_export,
   model_card,
+  peft,
   pretrained,
   t5x,
   t5x_native,
   verification,
-  weights,
   workdirs,
 )
 
@@ -35,24 +35,35 @@ def convert(
   max_shard_size: int,
   vocabulary: str | None,
   vocabulary_size: Callable[[pathlib.Path], int],
+  base: str | None = None,
 ) -> None:
   """Converts a checkpoint; the result appears under its name only when complete.
 
   Args:
     source: see `pretrained.open_weights`.
     destination: a directory that does not exist.
-    to: 'hf', 't5x' or 't5tune'.
+    to: 'hf', 't5x' or 't5tune'; of a run with LoRA its weights are merged. Or 'peft',
+      for its factors alone.
     dtype: dtype of the tensors written.
     max_shard_size: bytes of a file of weights ('hf').
     vocabulary: a SentencePiece model in place of the one beside the source, or None.
     vocabulary_size: gives the ids of a SentencePiece model.
+    base: where the weights lie that a run with LoRA was trained on; None for where they
+      were then.
 
   Raises:
     UserError: the source cannot be read, the destination exists, or there is no space.
   """
   if destination.exists() or destination.is_symlink():
     raise errors.UserError(f"{destination} is there already; name a new directory.")
-  opened = pretrained.open_weights(source, "SRC")
+  if base is not None and not _has_base(source):
+    raise errors.UserError(
+      f"--base={base} goes with a run with LoRA, or an adapter; {source} is neither."
+    )
+  if to == "peft":
+    _write_adapter(source, destination, dtype, base)
+    return
+  opened = pretrained.open_weights(source, "SRC", base)
   if opened is None:
     raise errors.UserError("'scratch' holds no weights; name a checkpoint.")
   if vocabulary is not None:
@@ -67,7 +78,7 @@ def convert(
   if to == "t5x":
     t5x_native.check_writable(opened)
   console = Console()
-  with _made_whole(destination, opened, dtype) as folder:
+  with _made_whole(destination, _size(opened.shapes.values(), dtype)) as folder:
     with _progress(console, f"writing {to}") as progress:
       if to == "hf":
         hf_export.write(opened, folder, dtype, max_shard_size, progress)
@@ -100,6 +111,38 @@ def convert(
     )
 
 
+def _has_base(source: str) -> bool:
+  """Whether a source holds factors alone, and what they belong to lies elsewhere."""
+  path = pathlib.Path(source).expanduser()
+  if workdirs.is_workdir(path):
+    return workdirs.architecture(workdirs.root(path)).lora is not None
+  return peft.is_directory(path)
+
+
+def _write_adapter(
+  source: str, destination: pathlib.Path, dtype: str, base: str | None
+) -> None:
+  """Writes the factors of a run with LoRA as PEFT keeps them."""
+  path = pathlib.Path(source).expanduser()
+  if not workdirs.is_workdir(path):
+    raise errors.UserError(
+      f"--to peft takes the work directory of a run with LoRA; {source} is none."
+    )
+  adapter = workdirs.open_adapter(path)
+  if base is not None:
+    adapter = dataclasses.replace(adapter, init=base)
+  size = _size(adapter.shapes(), dtype)
+  console = Console()
+  with (
+    _made_whole(destination, size) as folder,
+    _progress(console, "writing peft") as progress,
+  ):
+    peft.write(adapter, folder, dtype, progress)
+  console.print(
+    f"{adapter.origin} -> {destination}", highlight=False, markup=False, soft_wrap=True
+  )
+
+
 def _vocabulary(name: str) -> pathlib.Path:
   path = pathlib.Path(name)
   if not path.is_file():
@@ -107,13 +150,14 @@ def _vocabulary(name: str) -> pathlib.Path:
   return path
 
 
+def _size(shapes: Iterable[tuple[int, ...]], dtype: str) -> int:
+  """Returns the bytes that tensors of these shapes take."""
+  return sum(int(np.prod(shape)) for shape in shapes) * hf_export.DTYPES[dtype].itemsize
+
+
 @contextlib.contextmanager
-def _made_whole(
-  destination: pathlib.Path, source: weights.Weights, dtype: str
-) -> Iterator[pathlib.Path]:
-  """Gives a folder to write to, and the destination's name to it at the end."""
-  size = sum(int(np.prod(shape)) for shape in source.shapes.values())
-  size *= hf_export.DTYPES[dtype].itemsize
+def _made_whole(destination: pathlib.Path, size: int) -> Iterator[pathlib.Path]:
+  """Gives a folder to write `size` bytes to, and the destination's name at the end."""
   parent = destination.absolute().parent
   try:
     parent.mkdir(parents=True, exist_ok=True)

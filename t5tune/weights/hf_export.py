@@ -46,8 +46,8 @@ def write(
       f"{source.origin}: its output layer is its own and its logits are scaled, which"
       " transformers 4 cannot load right. Convert it to t5tune's format."
     )
-  _write_json(folder / "config.json", config)
-  _write_json(
+  write_json(folder / "config.json", config)
+  write_json(
     folder / "generation_config.json",
     {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0},
   )
@@ -67,7 +67,7 @@ def write(
   if len(shards) > 1:
     size = sum(_size(source, n, DTYPES[dtype].itemsize) for n in tensors.values())
     index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-    _write_json(folder / "model.safetensors.index.json", index)
+    write_json(folder / "model.safetensors.index.json", index)
 
 
 def _tensors(source: weights.Weights) -> dict[str, str]:
@@ -150,11 +150,11 @@ def write_tokenizer(vocabulary: pathlib.Path, folder: pathlib.Path) -> None:
   shutil.copyfile(vocabulary, folder / "spiece.model")
   extra = [f"<extra_id_{i}>" for i in range(_EXTRA_IDS)]
   special = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-  _write_json(
+  write_json(
     folder / "special_tokens_map.json",
     {"additional_special_tokens": extra, **special},
   )
-  _write_json(
+  write_json(
     folder / "tokenizer_config.json",
     {
       "additional_special_tokens": extra,
@@ -167,7 +167,8 @@ def write_tokenizer(vocabulary: pathlib.Path, folder: pathlib.Path) -> None:
   )
 
 
-def _write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
+def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
+  """Writes JSON as Hugging Face's libraries do."""
   path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 

@@ -11,20 +11,27 @@ from jax.sharding import Mesh
 
 from t5tune import errors
 from t5tune.models import t5
+from t5tune.training import parameter_groups
 from t5tune.training.train_state import Model
-from t5tune.weights import huggingface, t5x, weights, workdirs
+from t5tune.weights import adapters, huggingface, names, peft, t5x, weights, workdirs
 
-SCRATCH = "scratch"
+SCRATCH = adapters.SCRATCH
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
-def open_weights(init: str, label: str = "INIT") -> weights.Weights | None:
+def open_weights(
+  init: str, label: str = "INIT", base: str | None = None
+) -> weights.Weights | None:
   """Opens the initial weights of a run; tensors are read when asked for.
+
+  Of a run with LoRA, or an adapter of PEFT, they are the factors merged with what
+  these were trained on.
 
   Args:
     init: 'scratch', a Hugging Face id or directory, a T5X checkpoint (a directory or
-      gs:// path) or a work directory of t5tune.
+      gs:// path), a work directory of t5tune or an adapter of PEFT.
     label: what the user set, for messages.
+    base: where to find what factors were trained on; None for where it was then.
 
   Returns:
     The weights, or None for 'scratch'.
@@ -39,8 +46,11 @@ def open_weights(init: str, label: str = "INIT") -> weights.Weights | None:
   path = _directory(init, label, with_weights=True)
   if not os.access(path, os.R_OK | os.X_OK):
     raise errors.UserError(f"{path} cannot be read: permission denied.")
+  open_base = lambda init: open_weights(base or init, f"The base of {path}")  # noqa: E731
   if workdirs.is_workdir(path):
-    return workdirs.open_workdir(path)
+    return workdirs.open_workdir(path, open_base)
+  if peft.is_directory(path):
+    return peft.open_directory(path, open_base)
   if huggingface.is_directory(path):
     return huggingface.open_directory(path)
   if t5x.is_checkpoint(str(path)):
@@ -67,6 +77,8 @@ def vocabulary_path(init: str) -> pathlib.Path:
     path = workdirs.root(path) if workdirs.is_workdir(path) else path
     if (path / "spiece.model").is_file():
       return (path / "spiece.model").absolute()
+    if peft.is_directory(path):
+      return vocabulary_path(peft.base_name(path))
     if (path / "tokenizer.json").is_file():
       beside = (
         " Its tokenizer.json cannot be used: fetch spiece.model from the same place"
@@ -135,8 +147,9 @@ def begin(
     directory: the work directory, or None.
 
   Returns:
-    The weights to read (None: the directory's checkpoint, or random ones), the
-    architecture, and where it is not gin's, lines that say so.
+    The weights to read (None: the directory's checkpoint, or random ones; with LoRA
+    they are the base of a checkpoint, too), the architecture, and where it is not
+    gin's, lines that say so.
 
   Raises:
     UserError: see `open_weights` and `architecture`.
@@ -147,9 +160,36 @@ def begin(
   # A number alone: a first save that was cut short is no checkpoint.
   if any(name.isdigit() for name in saved) and workdirs.is_workdir(directory):
     recorded = run_as(workdirs.architecture(directory), config)
-    return None, recorded, _differences(recorded, _with_rows(config, recorded))
+    source = None if recorded.lora is None else open_base(init, recorded, directory)
+    return source, recorded, _differences(recorded, _with_rows(config, recorded))
   source = open_weights(init)
   return source, *architecture(source, config)
+
+
+def open_base(
+  init: str, recorded: t5.T5Config, directory: pathlib.Path
+) -> weights.Weights | None:
+  """Opens what the factors in a work directory's checkpoints were trained on.
+
+  Args:
+    init: see `open_weights`.
+    recorded: the architecture of the run.
+    directory: the work directory.
+
+  Returns:
+    The weights, or None for 'scratch'.
+
+  Raises:
+    UserError: they are gone, or have become others.
+  """
+  try:
+    source = open_weights(init)
+  except errors.UserError as e:
+    raise adapters.without_base(directory, init, e) from e
+  if source is not None and dict(source.shapes) != names.shapes(recorded):
+    what = f"{source.origin} has parameters of other shapes"
+    raise adapters.another_base(directory, init, what)
+  return source
 
 
 def run_as(config: t5.T5Config, given: t5.T5Config) -> t5.T5Config:
@@ -181,7 +221,7 @@ def params(source: weights.Weights, model: Model, mesh: Mesh) -> dict[str, Any]:
     mesh: the mesh.
 
   Returns:
-    float32 parameters, nested as the model's.
+    float32 parameters, nested as the model's; those of LoRA are not among them.
 
   Raises:
     UserError: a tensor cannot be read, or holds NaN.
@@ -195,3 +235,48 @@ def params(source: weights.Weights, model: Model, mesh: Mesh) -> dict[str, Any]:
     )
 
   return source.nested(put)
+
+
+def base_params(
+  source: weights.Weights | None, model: Model, mesh: Mesh, seed: int
+) -> dict[str, Any]:
+  """Returns all parameters of a model with LoRA but its factors, laid out on a mesh.
+
+  Args:
+    source: the weights that INIT names; None for 'scratch'.
+    model: the model.
+    mesh: the mesh.
+    seed: the seed of the run, for 'scratch'.
+
+  Raises:
+    UserError: a tensor cannot be read, or holds NaN.
+  """
+  if source is not None:
+    return params(source, model, mesh)
+  plain = Model(dataclasses.replace(model.config, lora=None))
+  places = jax.tree.map(lambda x: x.sharding, plain.abstract_params(mesh))
+  return jax.jit(plain.init, out_shardings=places)(jax.random.key(seed))
+
+
+def with_fresh_factors(
+  base: dict[str, Any], model: Model, mesh: Mesh, seed: int
+) -> dict[str, Any]:
+  """Returns the parameters that a run with LoRA starts from.
+
+  Args:
+    base: see `base_params`.
+    model: the model.
+    mesh: the mesh.
+    seed: the seed of the run.
+
+  Returns:
+    The base, not copied, with `lora_a` drawn and `lora_b` zero: it computes what the
+    base does.
+  """
+
+  def factors(tree):
+    return parameter_groups.select(tree, parameter_groups.is_lora_factor)
+
+  places = jax.tree.map(lambda x: x.sharding, factors(model.abstract_params(mesh)))
+  draw = jax.jit(lambda key: factors(model.init(key)), out_shardings=places)
+  return parameter_groups.merge(base, draw(jax.random.key(seed)))

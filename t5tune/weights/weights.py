@@ -90,16 +90,30 @@ class Weights:
       inside = found
       for folder in folders:
         inside = inside.setdefault(folder, {})
-      if names.stacked(members[0])[1] is None:
-        value = np.array(self.tensor(members[0]), np.float32)
-      else:
-        value = np.empty((len(members), *self.shapes[members[0]]), np.float32)
-        for row, name in enumerate(members):
-          value[row] = self.tensor(name)
-      inside[last] = put(stack, value)
+      inside[last] = put(stack, self.stack(stack))
       done += len(members)
       progress(done, total)
     return found
+
+  def stack(self, name: str) -> np.ndarray:
+    """Reads a parameter as the model has it.
+
+    Args:
+      name: its name here, one of `names.stacks(config)`.
+
+    Returns:
+      A new float32 array; of a stack, with the layers as its first axis.
+
+    Raises:
+      UserError: see `tensor`.
+    """
+    members = names.stacks(self.config)[name]
+    if names.stacked(members[0])[1] is None:
+      return np.array(self.tensor(members[0]), np.float32)
+    value = np.empty((len(members), *self.shapes[members[0]]), np.float32)
+    for row, member in enumerate(members):
+      value[row] = self.tensor(member)
+    return value
 
 
 def floating(label: str, value: np.ndarray) -> np.ndarray:

@@ -15,12 +15,12 @@ class Saved:
   def latest(self):
     return 6
 
-  def best(self):
+  def best(self, by):
     return 4
 
 
 class Unscored(Saved):
-  def best(self):
+  def best(self, by):
     return None
 
 
@@ -34,7 +34,7 @@ class Empty(Unscored):
   [("latest", [6]), ("best", [4]), ("all", [2, 4, 6]), ("2", [2]), ("6", [6])],
 )
 def test_chosen_steps(which, steps):
-  assert checkpoint_scores.chosen_steps(Saved(), which) == steps
+  assert checkpoint_scores.chosen_steps(Saved(), which, "loss on dev") == steps
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_chosen_steps(which, steps):
 )
 def test_checkpoints_that_are_not_there(saved, which, words):
   with pytest.raises(UserError, match=words):
-    checkpoint_scores.chosen_steps(saved(), which)
+    checkpoint_scores.chosen_steps(saved(), which, "loss on dev")

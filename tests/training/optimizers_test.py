@@ -18,7 +18,7 @@ PEAK = 0.5
 def rates(steps: int, **settings) -> np.ndarray:
   """Returns the learning rate of each update of a run, and of one after it."""
   config = optimizers.OptimizerConfig(learning_rate=PEAK, **settings)
-  schedule = optimizers.learning_rate_schedule(config, steps)
+  schedule = optimizers.make_optimizer(config, {"kernel": None}, steps).schedule
   return np.array([schedule(jnp.int32(step)) for step in range(steps + 1)]) / PEAK
 
 

@@ -7,6 +7,7 @@ import gzip
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from t5tune.training import optimizers
@@ -46,9 +47,9 @@ def test_a_recorded_update():
     return np.full_like(value, STEP) if keys[-1] == "count" else value
 
   config = optimizers.OptimizerConfig("adafactor", learning_rate=0.01)
-  optimizer = optimizers.make_optimizer(config, 100)
+  optimizer = optimizers.make_optimizer(config, params, 100)
   state = jax.tree_util.tree_map_with_path(put, optimizer.init(params))
-  updates, _ = tiny_t5.jit(optimizer.update)(gradients, state, params)
+  updates, _ = tiny_t5.jit(optimizer.update)(gradients, state, params, jnp.int32(STEP))
   found = recorded.unstack(jax.tree.map(np.add, params, updates))
   for name, value in found.items():
     expected = reference[f"step11/target/{name}"]

@@ -4,11 +4,11 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import optax
 
 from t5tune import partitioning
-from t5tune.training import optimizers, train_state, train_step
+from t5tune.training import optimizers, parameter_groups, train_state, train_step
 from tests.models import tiny_t5
 
 TRAIN_STEPS = 10
@@ -35,13 +35,26 @@ def batch(step: int):
   return tiny_t5.pack([[e] for e in examples], 9, 7)
 
 
+def scalars(metrics) -> dict[str, float]:
+  """Returns the metrics of a step that are scalars."""
+  return {k: float(v) for k, v in metrics.items() if k != "grad_squares"}
+
+
+def descent(model: train_state.Model, rate: float) -> optimizers.Optimizer:
+  """Returns plain gradient descent on all parameters."""
+  names = parameter_groups.flatten(model.param_specs())
+  return optimizers.Optimizer(frozenset(names), optax.identity(), lambda _: rate)
+
+
 class TinyRun:
   """What `train.py` sets up: mesh, optimiser, shardings, the compiled update."""
 
   def __init__(self, optimizer: str, **mesh: int):
     devices = None if mesh else jax.devices()[:1]
     self.mesh = partitioning.make_mesh(mesh, devices)
-    self.optimizer = optimizers.make_optimizer(OPTIMIZERS[optimizer], TRAIN_STEPS)
+    self.optimizer = optimizers.make_optimizer(
+      OPTIMIZERS[optimizer], MODEL.param_specs(), TRAIN_STEPS
+    )
     place = (MODEL, self.optimizer, self.mesh)
     self.shardings = train_state.state_shardings(*place)
     self.abstract = train_state.placed_abstract_state(*place)
@@ -55,7 +68,7 @@ class TinyRun:
   def start(self) -> train_state.TrainState:
     """Returns the first state, the same on every mesh."""
     params = tiny_t5.params(MODEL)
-    state = train_state.TrainState(jnp.int32(0), params, self.optimizer.init(params))
+    state = train_state.fresh(self.optimizer, params)
     # Copied, for an update gives its state's buffers away.
     return jax.tree.map(
       lambda x, s: jax.device_put(np.array(x), s), state, self.shardings
@@ -68,7 +81,7 @@ class TinyRun:
       for _ in range(count):
         rows = jax.tree.map(self._put, batch(int(state.step)))
         state, metrics = self._update(state, rows, jax.random.key(0))
-        all_metrics.append({k: float(v) for k, v in metrics.items()})
+        all_metrics.append(scalars(metrics))
     return state, all_metrics
 
   def _put(self, x: np.ndarray) -> jax.Array:

@@ -7,8 +7,8 @@ from t5tune import partitioning
 from t5tune.training import checkpoints, train_state
 
 AXES = {"kernel": ("embed", "mlp"), "scale": ("embed",)}
-RANKED_BY = "average on validation"
-META = {"feed": {"row": 12345}, "best": {"score": None, "step": 0}}
+BY = "average on validation"
+META = {"feed": {"row": 12345}, "best": {"score": None, "step": 0, "by": BY}}
 
 
 def toy_state(step: int, **mesh: int) -> train_state.TrainState:
@@ -27,7 +27,9 @@ def toy_state(step: int, **mesh: int) -> train_state.TrainState:
     }
 
   count = put((), np.int32(step))
-  return train_state.TrainState(put((), np.int32(step)), draw(), (draw(), count))
+  average = {"wi": draw()["wi"]}  # of the parameters that train
+  state = (draw(), count, {"none": ()})
+  return train_state.TrainState(put((), np.int32(step)), draw(), state, average)
 
 
 def abstract(state: train_state.TrainState) -> train_state.TrainState:
@@ -36,15 +38,18 @@ def abstract(state: train_state.TrainState) -> train_state.TrainState:
   return jax.tree.map(place, state)
 
 
-def save_all(
-  folder, scores: dict[int, float | None], keep: int = 1, ranked_by: str = RANKED_BY
-):
+def best(score: float | None, step: int, by: str = BY) -> dict:
+  """Returns the JSON values of a checkpoint after an evaluation."""
+  return {**META, "best": {"score": score, "step": step, "by": by}}
+
+
+def save_all(folder, metas: dict[int, dict], keep: int = 1) -> checkpoints.Checkpoints:
   """Saves a checkpoint of each step and returns those that were kept."""
-  saved = checkpoints.Checkpoints(folder, ranked_by, keep)
-  for step, score in scores.items():
-    saved.save(toy_state(step), META, score)
+  saved = checkpoints.Checkpoints(folder, keep)
+  for step, meta in metas.items():
+    saved.save(toy_state(step), meta)
   saved.close()
-  return checkpoints.Checkpoints(folder, ranked_by, read_only=True)
+  return checkpoints.Checkpoints(folder, read_only=True)
 
 
 def assert_same(found, expected) -> None:

@@ -94,7 +94,9 @@ def test_created_arrays_lie_where_they_should(created):
 def test_no_large_array_is_whole_on_a_device(name, mesh):
   mesh = partitioning.make_mesh(mesh)
   model = train_state.Model(WIDE)
-  optimizer = optimizers.make_optimizer(optimizers.OptimizerConfig(name), 10)
+  optimizer = optimizers.make_optimizer(
+    optimizers.OptimizerConfig(name), model.param_specs(), 10
+  )
   abstract = train_state.placed_abstract_state(model, optimizer, mesh)
   for path, x in jax.tree_util.tree_leaves_with_path(abstract):
     parts = x.size / math.prod(x.sharding.shard_shape(x.shape))
@@ -108,7 +110,9 @@ def test_no_large_array_is_whole_on_a_device(name, mesh):
 def test_factored_moments_lie_beside_their_parameters():
   mesh = partitioning.make_mesh({"fsdp": 4, "tensor": 2})
   model = train_state.Model(WIDE)
-  optimizer = optimizers.make_optimizer(optimizers.OptimizerConfig("adafactor"), 10)
+  optimizer = optimizers.make_optimizer(
+    optimizers.OptimizerConfig("adafactor"), model.param_specs(), 10
+  )
   abstract = train_state.placed_abstract_state(model, optimizer, mesh).opt_state
   found = {}
   for path, x in jax.tree_util.tree_leaves_with_path(abstract):

@@ -5,7 +5,6 @@ import functools
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 from t5tune.data import packing
@@ -51,6 +50,7 @@ class GradientOf:
   """The gradient of a batch, read off an update by its negative."""
 
   model = tiny_run.MODEL
+  optimizer = tiny_run.descent(model, 1.0)
   params = tiny_t5.params(model)
 
   @classmethod
@@ -58,15 +58,15 @@ class GradientOf:
   def _step(cls, microbatches: int):
     return tiny_t5.jit(
       train_step.make_train_step(
-        cls.model, optax.sgd(1.0), tiny_run.Z_LOSS, microbatches
+        cls.model, cls.optimizer, tiny_run.Z_LOSS, microbatches
       )
     )
 
   def __init__(self, batch, microbatches: int = 1, at=params):
-    before = train_state.TrainState(np.int32(0), at, optax.sgd(1.0).init(at))
+    before = train_state.fresh(self.optimizer, at)
     after, metrics = self._step(microbatches)(before, batch, jax.random.key(0))
     self.gradient = jax.tree.map(lambda a, b: a - b, at, after.params)
-    self.metrics = {k: float(v) for k, v in metrics.items()}
+    self.metrics = tiny_run.scalars(metrics)
 
   def assert_equals(self, other: "GradientOf"):
     assert self.metrics == pytest.approx(other.metrics, rel=1e-5)
@@ -126,7 +126,10 @@ def test_metrics_are_means_over_target_tokens(whole):
     "z_loss": tiny_run.Z_LOSS * (log_z**2)[inside].mean(),
     "accuracy": (logits.argmax(-1) == targets)[inside].mean(),
     "grad_norm": np.sqrt(squares),
+    "update_norm": np.sqrt(squares),
+    "learning_rate": 1.0,
     "target_tokens": sum(t for _, t in tiny_run.LENGTHS),
+    "finite": 1.0,
   }
   assert whole.metrics == pytest.approx(expected, rel=1e-4)
 
@@ -143,7 +146,8 @@ def test_the_gradient_is_that_of_loss_and_z_loss(whole):
 
 def test_a_batch_without_targets_moves_nothing():
   empty = GradientOf(tiny_t5.pack([[]] * 8, 20, 10))
-  assert set(empty.metrics.values()) == {0.0}
+  still = {k: 0.0 for k in empty.metrics} | {"finite": 1.0, "learning_rate": 1.0}
+  assert empty.metrics == still
   assert not any(x.any() for x in jax.tree.leaves(empty.gradient))
 
 
@@ -151,7 +155,8 @@ def test_dropout_is_drawn_anew_at_every_step():
   config = dataclasses.replace(
     tiny_t5.CONFIG, dropout_rate=0.1, num_encoder_layers=1, num_decoder_layers=1
   )
-  model, optimizer = train_state.Model(config), optax.sgd(0.0)
+  model = train_state.Model(config)
+  optimizer = tiny_run.descent(model, 0.0)
   params = tiny_t5.params(model)
   update = tiny_t5.jit(train_step.make_train_step(model, optimizer))
 

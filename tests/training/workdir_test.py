@@ -81,7 +81,7 @@ def test_a_setting_that_is_new_or_gone_is_a_difference(begun):
 
 
 def test_a_run_that_went_further_is_refused(begun):
-  (begun / "checkpoints" / "300.orbax-checkpoint-tmp").mkdir()  # never finished
+  (begun / "checkpoints" / "300.partial").mkdir()  # never finished
   with pytest.raises(
     errors.UserError, match="at step 200, beyond the 199 steps of this one"
   ):
