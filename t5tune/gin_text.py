@@ -81,13 +81,7 @@ def overrides(chains: dict[Any, list[Binding]], winners: dict[Any, Binding]):
 
 def flat(imported: list[str], winners: dict[Any, Binding]) -> str:
   """Returns the flat gin file: imports, macros, then parameters by configurable."""
-  configurables: dict[Configurable, None] = {}
-  for b in winners.values():
-    if not b.is_macro:
-      configurables[b.configurable] = None
-    for item in walk(b.value):
-      if isinstance(item, Reference):
-        configurables[item.configurable] = None
+  configurables = _in_order(winners)
   names: dict[str, str] = {}
   for module in dict.fromkeys([*imported, *(c.module for c in configurables)]):
     last = module.rpartition(".")[2]
@@ -115,6 +109,33 @@ def flat(imported: list[str], winners: dict[Any, Binding]) -> str:
       if arg not in given:
         lines.append(f"{key}.{arg} = {value!r}  # default")
   return "\n".join(lines) + "\n"
+
+
+def _in_order(winners: dict[Any, Binding]) -> list[Configurable]:
+  """Returns what is bound or referred to, each before what its bindings refer to.
+
+  So a text that is read again gives the same text.
+  """
+  found: dict[Configurable, None] = {}
+
+  def refer(value: Any) -> None:
+    for item in walk(value):
+      if isinstance(item, Reference):
+        visit(item.configurable)
+
+  def visit(configurable: Configurable) -> None:
+    if configurable not in found:
+      found[configurable] = None
+      for b in winners.values():
+        if b.configurable == configurable:
+          refer(b.value)
+
+  for b in winners.values():
+    if b.is_macro:
+      refer(b.value)
+    else:
+      visit(b.configurable)
+  return list(found)
 
 
 def _defaults(configurable: Configurable) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ Every parameter and activation names its dimensions by logical axes (`embed`,
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -118,22 +118,26 @@ def batch_shards(mesh: Mesh) -> int:
   return math.prod(mesh.shape[axis] for axis in LOGICAL_AXIS_RULES["batch"])
 
 
-def process_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-  """Returns the rows of a global batch that this process feeds, in order.
+def process_rows(
+  mesh: Mesh, batch_size: int, devices: Collection | None = None
+) -> np.ndarray:
+  """Returns the rows of a global batch that a process feeds, in order.
 
   Where the tensor axis spans processes, these feed the same rows.
 
   Args:
     mesh: the device mesh.
     batch_size: rows of a global batch.
+    devices: the devices that the process feeds; this process's own by default.
 
   Returns:
     int64 (rows,), indices below `batch_size`.
   """
   placed = sharding(mesh, ("batch",), (batch_size,))
+  own = placed.addressable_devices if devices is None else devices
   rows = np.arange(batch_size)
-  parts = placed.addressable_devices_indices_map((batch_size,)).values()
-  return np.unique(np.concatenate([rows[part] for part in parts]))
+  parts = placed.devices_indices_map((batch_size,))
+  return np.unique(np.concatenate([rows[parts[device]] for device in own]))
 
 
 def put_batch(

@@ -340,9 +340,17 @@ def shield(host: str, port: int) -> int:
   def accept() -> None:
     while True:
       near, _ = server.accept()
-      far = socket.create_connection((host, port))
-      threading.Thread(target=_pump, args=(near, far, True), daemon=True).start()
-      threading.Thread(target=_pump, args=(far, near, False), daemon=True).start()
+      threading.Thread(target=connect, args=(near,), daemon=True).start()
+
+  def connect(near: socket.socket) -> None:
+    try:
+      far = socket.create_connection((host, port), timeout=10)
+    except OSError:  # not there yet: jax's client asks again
+      near.close()
+      return
+    far.settimeout(None)
+    threading.Thread(target=_pump, args=(far, near, False), daemon=True).start()
+    _pump(near, far, True)
 
   threading.Thread(target=accept, daemon=True).start()
   return server.getsockname()[1]

@@ -8,7 +8,8 @@ import pytest
 import safetensors.numpy
 from tiny_project import checkpoint, contents, records, start
 
-from t5tune import convert
+from t5tune import config, convert, run
+from t5tune.models import lora
 from t5tune.weights import names, pretrained
 
 LORA = {
@@ -33,7 +34,7 @@ def losses(workdir, step):
 
 
 def test_it_starts_at_its_base_goes_on_exactly_and_is_merged(finished, base, tmp_path):
-  bindings = {"INIT": str(base), "VOCABULARY": None, **LORA}
+  bindings = {"INIT": str(base), "VOCABULARY": None, "EMA_DECAY": 0.9, **LORA}
   whole, cut = tmp_path / "whole", tmp_path / "cut"
   assert start(whole, TRAIN_STEPS=4, **bindings) == 0
   assert losses(whole, 0) == losses(finished, 6)
@@ -74,14 +75,14 @@ def test_no_other_base_no_other_factors(base, tmp_path, capsys):
     "run__Run__eval_before": False,
     **LORA,
   }
-  run = tmp_path / "run"
-  assert start(run, **bindings) == 0
-  kept = lambda: [contents(run / name) for name in ("checkpoints", "scores")]  # noqa: E731
+  workdir = tmp_path / "run"
+  assert start(workdir, **bindings) == 0
+  kept = lambda: [contents(workdir / name) for name in ("checkpoints", "scores")]  # noqa: E731
   before = kept()
 
   def refused(command="train", **changes) -> str:
     capsys.readouterr()
-    assert start(run, command, **{**bindings, "TRAIN_STEPS": 2, **changes}) == 2
+    assert start(workdir, command, **{**bindings, "TRAIN_STEPS": 2, **changes}) == 2
     assert kept() == before
     return capsys.readouterr().err
 
@@ -107,7 +108,7 @@ def test_no_other_base_no_other_factors(base, tmp_path, capsys):
   # The same weights elsewhere will do.
   (tmp_path / "moved" / "model.safetensors").write_bytes(whole)
   moved = {"INIT": str(tmp_path / "moved"), "TRAIN_STEPS": 2}
-  assert start(run, **{**bindings, **moved}) == 0
+  assert start(workdir, **{**bindings, **moved}) == 0
 
 
 def test_from_scratch_the_base_comes_from_the_seed(workplace, tmp_path):
@@ -120,3 +121,10 @@ def test_from_scratch_the_base_comes_from_the_seed(workplace, tmp_path):
   shutil.rmtree(cut)
   opened = pretrained.open_weights(str(whole))
   assert all(np.isfinite(opened.tensor(n)).all() for n in names.shapes(opened.config))
+
+
+def test_the_settings_go_on_top_of_any_recipe():
+  made = config.load(["samsum.gin", "runs/lora.gin"]).build(run.Run)
+  assert made.model.lora == lora.LoraConfig(16, 32, 0.05, ("query", "value"))
+  assert made.optimizer.name == "adamw"
+  assert config.load(["samsum.gin"]).build(run.Run).model.lora is None

@@ -96,6 +96,89 @@ def test_batch_shards(mesh):
   assert partitioning.batch_shards(partitioning.make_mesh({"tensor": 8})) == 1
 
 
+@pytest.mark.parametrize(
+  "sizes,first,second",
+  [
+    ({"data": 8}, range(0, 8), range(8, 16)),
+    ({"fsdp": 4, "tensor": 2}, range(0, 8), range(8, 16)),
+    ({"data": 2, "tensor": 4}, range(0, 8), range(8, 16)),
+    # The tensor axis spans both processes: they feed the same rows.
+    ({"tensor": 8}, range(0, 16), range(0, 16)),
+  ],
+  ids=str,
+)
+def test_each_process_feeds_the_rows_of_its_devices(sizes, first, second):
+  mesh, devices = partitioning.make_mesh(sizes), jax.devices()
+  for own, rows in ((devices[:4], first), (devices[4:], second)):
+    assert partitioning.process_rows(mesh, 16, own).tolist() == list(rows)
+  assert partitioning.process_rows(mesh, 16).tolist() == list(range(16))
+
+
+def test_rows_need_not_be_successive():
+  # As a mesh of TPU chips may place a host's.
+  order = [jax.devices()[i] for i in (0, 4, 1, 5, 2, 6, 3, 7)]
+  mesh = partitioning.make_mesh({"data": 8}, order)
+  rows = partitioning.process_rows(mesh, 16, jax.devices()[:4])
+  assert rows.tolist() == [0, 1, 4, 5, 8, 9, 12, 13]
+
+
+@pytest.mark.parametrize("sizes", [{"data": 4, "tensor": 2}, {"fsdp": 8}], ids=str)
+def test_a_batch_lies_on_the_mesh_as_it_was_read(sizes):
+  mesh = partitioning.make_mesh(sizes)
+  tokens = np.arange(16 * 5, dtype=np.int32).reshape(16, 5)
+  batch = {"tokens": tokens, "weights": np.float32(tokens / 2)}
+  rows = np.arange(16)
+  placed = partitioning.put_batch(mesh, batch, rows, 16)
+  assert partitioning.batch_shards(mesh) == len(
+    {str(shard.index) for shard in placed["tokens"].addressable_shards}
+  )
+  for name, x in batch.items():
+    np.testing.assert_array_equal(placed[name], x)
+    assert placed[name].dtype == x.dtype
+
+
+@pytest.fixture
+def tpu_slice(monkeypatch):
+  """Returns a function from a topology to its devices, none of which need be there."""
+  pytest.importorskip("libtpu")
+  from jax.experimental import topologies
+
+  monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+
+  def devices(name, **more):
+    return topologies.get_topology_desc(
+      platform="tpu", topology_name=name, **more
+    ).devices
+
+  return devices
+
+
+@pytest.mark.tpu
+def test_neighbours_on_the_mesh_are_neighbours_on_a_tpu_slice(tpu_slice):
+  devices = tpu_slice("v5e:4x4")
+  mesh = partitioning.make_mesh({"data": 4, "tensor": 4}, devices)
+  coords = np.asarray([d.coords for d in mesh.devices.flat]).reshape(4, 4, 3)
+  assert (np.abs(np.diff(coords, axis=1)).sum(-1) == 1).all()
+  ring = partitioning.make_mesh({"fsdp": 16}, devices).devices.reshape(-1)
+  coords = np.asarray([d.coords for d in (*ring, ring[0])])
+  assert (np.abs(np.diff(coords, axis=0)).sum(-1) == 1).all()
+  # Four hosts, whose chips need not be successive on the ring, feed all rows once.
+  mesh = partitioning.make_mesh({"fsdp": 16}, devices)
+  hosts = [[d for d in devices if d.process_index == i] for i in range(4)]
+  fed = [partitioning.process_rows(mesh, 32, own) for own in hosts]
+  assert sorted(np.concatenate(fed)) == list(range(32))
+
+
+@pytest.mark.tpu
+def test_only_the_batch_spans_tpu_slices(tpu_slice):
+  devices = tpu_slice("v5e:2x2", num_slices=2)
+  for sizes in ({"data": 2, "tensor": 4}, {"data": -1, "fsdp": 4}, {"fsdp": 8}):
+    mesh = partitioning.make_mesh(sizes, devices).devices.reshape(2, 4)
+    assert [{d.slice_index for d in half} for half in mesh] == [{0}, {1}]
+  with pytest.raises(errors.UserError, match="2 TPU slices.*Make 'data'"):
+    partitioning.make_mesh({"tensor": 8}, devices)
+
+
 def test_constrain_pins_to_the_mesh_in_context(mesh):
   def double(x):
     return partitioning.constrain(2 * x, "batch", "embed")

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from t5tune import errors, partitioning
+from t5tune import errors, partitioning, processes
 from t5tune.data import build, index, vocabularies
 from t5tune.evaluation import evaluator, results, run_scores, tables
 from t5tune.models import t5
@@ -96,7 +96,8 @@ def score_checkpoints(run: Any, flags: Any) -> None:
   Raises:
     UserError: there is no such checkpoint, or it does not fit the settings.
   """
-  console, workdir = run_log.console(), flags.workdir
+  console = run_log.console(quiet=not processes.is_primary())
+  workdir = flags.workdir
   if run.init != pretrained.SCRATCH and (workdir / "run.json").is_file():
     recorded = workdirs.architecture(workdir)  # INIT need not be at hand
     run = run.with_model(pretrained.run_as(recorded, run.model))
@@ -107,13 +108,19 @@ def score_checkpoints(run: Any, flags: Any) -> None:
     workdir, {"model": model_identity, "VOCABULARY": tokenizer.sha256}
   )
   saved = checkpoints.Checkpoints(workdir / "checkpoints", read_only=True)
-  steps = chosen_steps(saved, flags.checkpoint, run.first_best.by)
+  by = run.first_best.by
+  steps = processes.from_primary(
+    "steps", lambda: chosen_steps(saved, flags.checkpoint, by)
+  )
 
   # The training tokens, where they are at hand, give the baselines.
   request = run.request(flags.data_dir, tokenizer.path, train=True)
-  if index.load(index.path(flags.store_dir, request)) is None:
+  prepared = index.path(flags.store_dir, request)
+  if processes.from_primary("tokens", lambda: index.load(prepared) is None):
     request = run.request(flags.data_dir, tokenizer.path, train=False)
-  mixture = build.ensure(request, flags.store_dir)
+  mixture = processes.in_turns(
+    "token stores", lambda: build.ensure(request, flags.store_dir)
+  )
 
   mesh = partitioning.make_mesh(run.mesh)
   model = Model(run.model)
@@ -127,6 +134,8 @@ def score_checkpoints(run: Any, flags: Any) -> None:
     for done, step in enumerate(steps, start=1):
       score.test(read(step), step)
       progress.advance(done)
+      if not processes.is_primary():
+        continue
       after = results.load_scores(workdir, "test", step)
       before = results.load_scores(workdir, "test", 0) if step else None
       tables.print_losses(console, after, before)

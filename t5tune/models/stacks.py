@@ -85,6 +85,15 @@ class DecoderLayer(nnx.Module):
     return x + self.mlp(self.pre_mlp_layer_norm(x)[:, None], None)[:, 0], cache
 
 
+# What the backward pass finds kept of each layer, beside the layer's input, by
+# `T5Config.remat`; the rest is computed again. 'dots' keeps what the kernels made and
+# not the attention scores, which grow with the square of the length (T5X: 'minimal').
+_KEPT = {
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
 def split_key(key: jax.Array | None, count: int):
   """Returns `count` keys of a dropout key, or as many None of None."""
   return [None] * count if key is None else jax.random.split(key, count)
@@ -110,6 +119,7 @@ def scan(body, config, stacked: nnx.Module, x, dropout_key):
     layer_params, key = layer_inputs
     return body(nnx.merge(graphdef, layer_params), x, key), None
 
-  if config.remat == "full":
-    apply = jax.checkpoint(apply, prevent_cse=config.unroll)
+  if config.remat != "none":
+    policy = _KEPT[config.remat]
+    apply = jax.checkpoint(apply, prevent_cse=config.unroll, policy=policy)
   return jax.lax.scan(apply, x, (params, keys), unroll=config.unroll)[0]

@@ -48,8 +48,9 @@ class T5Config:
       and loss are float32.
     layer_loop: 'scan' compiles one layer for all, 'unroll' each layer, 'auto'
       unrolls on the CPU, where a scan is slower, and scans elsewhere.
-    remat: whether to recompute activations in the backward pass ('full') or
-      keep them ('none').
+    remat: what the backward pass computes again rather than keeps: 'none'; 'full', of
+      each layer all but its input, for a third more operations; 'dots', what is made
+      without a kernel, attention scores before all.
     lora: the factors that train beside frozen kernels; None, or one of rank 0, for
       none, when all parameters train.
   """
@@ -69,7 +70,7 @@ class T5Config:
   relpos_max_distance: int = 128
   dtype: str = "float32"
   layer_loop: Literal["auto", "scan", "unroll"] = "auto"
-  remat: Literal["none", "full"] = "none"
+  remat: Literal["none", "dots", "full"] = "none"
   lora: LoraConfig | None = None
 
   def __post_init__(self):

@@ -30,21 +30,18 @@ def checksums(tree):
 def _checksum_program(mesh):
   """Returns the jitted checksums of a tree.
 
-  Each word of at most 32 bits is multiplied by an odd number of its position and all are added
-  modulo 2**32: any single changed word changes the sum, and integer addition does
-  not depend on how the array is split.
+  Axis after axis, each word is multiplied by an odd number of its position and all are
+  added modulo 2**32. So any single changed word changes the sum, and as integers add up
+  in any order, it does not depend on how the array is split.
   """
 
   def checksum(x):
     unsigned = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
     words = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
-    # Not reshaped to one dimension: that would gather what is sharded.
-    positions, stride = jnp.zeros(x.shape, jnp.uint32), 1
-    for axis in reversed(range(x.ndim)):
-      place = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-      positions += place * jnp.uint32(stride % 2**32)
-      stride *= x.shape[axis]
-    return jnp.sum(words * (positions * jnp.uint32(2654435761) * 2 + 1))
+    while words.ndim:  # not reshaped to one axis: that would gather what is sharded
+      place = jax.lax.broadcasted_iota(jnp.uint32, words.shape, 0)
+      words = jnp.sum(words * (place * jnp.uint32(2654435761) * 2 + 1), axis=0)
+    return words
 
   def checksums(tree):
     return jax.tree.map(checksum, tree)

@@ -12,9 +12,7 @@ from typing import Any
 from flax import traverse_util
 
 from t5tune import errors
-
-# The last part of the names of LoRA's factors; a model that has them trains them alone.
-LORA_FACTORS = ("lora_a", "lora_b")
+from t5tune.models import lora
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,7 +39,7 @@ def map_names(function: Callable[[str], Any], tree: Mapping[str, Any]) -> dict:
 
 def is_lora_factor(name: str) -> bool:
   """Whether a parameter is one of LoRA's factors."""
-  return name.rpartition("/")[2] in LORA_FACTORS
+  return name.rpartition("/")[2] in lora.FACTORS
 
 
 def is_stacked(name: str) -> bool:

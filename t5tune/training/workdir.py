@@ -3,9 +3,11 @@
 config.gin      the complete configuration of the latest start
 run.json        what must not change between starts
 mixture.json    examples, rate and epochs of every task
-    data.json       the token stores and how batches are made of them
+data.json       the token stores and how batches are made of them
 spiece.model    the vocabulary
-checkpoints/    orbax
+checkpoints/    see `checkpoint_files.py`
+damaged/        checkpoints that were not as saved
+bad_batches/    <step>.txt and .npz, what a skipped step was to be made from
 metrics.jsonl   one line for every logged step and evaluated task
 tensorboard/    the same as events
 scores/         <purpose>-<step>.json, an evaluation
@@ -42,6 +44,22 @@ def keep_data(workdir: pathlib.Path, step: int, made: Mapping[str, Any]) -> None
   if not starts or {k: starts[-1][k] for k in made} != made:
     starts.append({"after_step": step, **made})
   write_atomically(file, json.dumps({"starts": starts}) + "\n")
+
+
+def drop_scores(workdir: pathlib.Path, step: int) -> None:
+  """Removes the scores of steps that a run has yet to make once more.
+
+  There are some where the newest checkpoint was damaged. By its file of scores a start
+  knows that an evaluation was finished, and logged.
+
+  Args:
+    workdir: the work directory.
+    step: updates made before this start.
+  """
+  for file in (workdir / "scores").glob("*-*.json"):
+    scored = file.stem.rpartition("-")[2]
+    if scored.isdigit() and int(scored) > step:
+      file.unlink(missing_ok=True)
 
 
 def write_atomically(path: pathlib.Path, content: str | bytes) -> None:

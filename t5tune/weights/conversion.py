@@ -14,7 +14,7 @@ from rich import progress as rich_progress
 from rich.console import Console
 
 from t5tune import errors
-from t5tune.training import checkpoints
+from t5tune.training import checkpoint_files
 from t5tune.weights import (
   hf_export,
   model_card,
@@ -180,7 +180,7 @@ def _made_whole(destination: pathlib.Path, size: int) -> Iterator[pathlib.Path]:
           break
         time.sleep(0.05)
   except Exception as e:  # tensorstore and orbax have kinds of their own
-    if isinstance(e, errors.UserError) or not checkpoints.is_disk_error(e):
+    if isinstance(e, errors.UserError) or not checkpoint_files.is_disk_error(e):
       raise
     reason = getattr(e, "strerror", None) or str(e).splitlines()[0]
     raise errors.UserError(

@@ -30,6 +30,12 @@ _PLAIN = {
   "rank_pattern": ({}, None),
   "alpha_pattern": ({}, None),
   "fan_in_fan_out": (False,),
+  "alora_invocation_tokens": (None,),
+  "use_qalora": (False, None),
+  "use_bdlora": (False, None),
+  "layer_replication": (None,),
+  # Others change the base before they begin.
+  "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
 }
 _CARD = """\
 ---

@@ -1,4 +1,4 @@
-"""Tests of the optimisers: schedules, and layers of a stack treated alone."""
+"""Tests of the optimisers: layers of a stack alone, weight decay, clipping, groups."""
 
 import dataclasses
 
@@ -8,72 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from t5tune import errors
-from t5tune.training import optimizers
+from t5tune.training import optimizers, parameter_groups
 from tests.models import tiny_t5
-
-PEAK = 0.5
-
-
-def rates(steps: int, **settings) -> np.ndarray:
-  """Returns the learning rate of each update of a run, and of one after it."""
-  config = optimizers.OptimizerConfig(learning_rate=PEAK, **settings)
-  schedule = optimizers.make_optimizer(config, {"kernel": None}, steps).schedule
-  return np.array([schedule(jnp.int32(step)) for step in range(steps + 1)]) / PEAK
-
-
-@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "rsqrt"])
-@pytest.mark.parametrize("warmup", [0, 1, 4])
-def test_warm_up_grows_linearly_to_the_peak(schedule, warmup):
-  found = rates(10, schedule=schedule, warmup_steps=warmup)
-  # The first update already moves, and the last of the warm-up is at the peak.
-  expected = [(step + 1) / warmup for step in range(warmup)]
-  np.testing.assert_allclose(found[:warmup], expected, rtol=1e-6)
-  assert found[warmup] == pytest.approx(1)  # decay begins at the peak
-  assert found.max() == pytest.approx(1)
-
-
-@pytest.mark.parametrize("warmup", [0, 4])
-def test_schedules_after_the_warm_up(warmup):
-  after = np.arange(11 - warmup)
-  rest = 10 - warmup
-  for schedule, expected in {
-    "constant": np.ones_like(after),
-    "linear": 1 - after / rest,
-    "cosine": (1 + np.cos(np.pi * after / rest)) / 2,
-    "rsqrt": np.sqrt(max(warmup, 1) / (after + max(warmup, 1))),
-  }.items():
-    found = rates(10, schedule=schedule, warmup_steps=warmup)
-    np.testing.assert_allclose(found[warmup:], expected, atol=1e-6, err_msg=schedule)
-    assert found[:10].min() > 0, "an update that moves nothing"
-
-
-def test_a_warm_up_as_long_as_the_run_leaves_no_decay():
-  for schedule in ("linear", "cosine"):
-    with pytest.raises(errors.UserError, match="warmup_steps = 10 .* 10 .*TRAIN_STEPS"):
-      rates(10, schedule=schedule, warmup_steps=10)
-  assert rates(10, schedule="constant", warmup_steps=10)[4] == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize("name", ["adafactor", "adamw"])
-def test_the_first_update_uses_the_first_rate(name):
-  config = optimizers.OptimizerConfig(
-    name, learning_rate=PEAK, warmup_steps=4, parameter_scale=False
-  )
-  optimizer = optimizers.make_optimizer(config, 10)
-  params = {
-    "encoder": {"layers": {"wo": {"kernel": np.ones((1, 4, 3), np.float32)}}},
-    "decoder": {"layers": {"wo": {"kernel": np.ones((2, 4, 3), np.float32)}}},
-    "token_embedder": {"embedding": np.ones((5, 4), np.float32)},
-  }
-  state, update = optimizer.init(params), tiny_t5.jit(optimizer.update)
-  # All gradients equal: both optimisers then step by the learning rate itself.
-  for step in range(6):
-    updates, state = update(params, state, params)
-    expected = -PEAK * min((step + 1) / 4, 1)
-    for x in jax.tree.leaves(updates):
-      np.testing.assert_allclose(x, expected, rtol=1e-4)
-
 
 # Factored, square, too small to factor, vectors; and stacks of different depth.
 SHAPES = {
@@ -145,14 +81,14 @@ CONFIGS = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_stack_moves_as_its_layers_alone(name):
-  ours, single = optimizers.make_optimizer(CONFIGS[name], 10), REFERENCES[name]
-  params = draw(0)
+  params, single = draw(0), REFERENCES[name]
+  ours = optimizers.make_optimizer(CONFIGS[name], params, 10)
   alone = unstacked(params)
   state, reference_state = ours.init(params), single.init(alone)
   ours_update, single_update = map(tiny_t5.jit, (ours.update, single.update))
   for step in range(1, 4):
     gradients = draw(step)
-    updates, state = ours_update(gradients, state, params)
+    updates, state = ours_update(gradients, state, params, step)
     params = optax.apply_updates(params, updates)
     updates, reference_state = single_update(
       unstacked(gradients), reference_state, alone
@@ -163,30 +99,72 @@ def test_a_stack_moves_as_its_layers_alone(name):
 
 
 @pytest.mark.parametrize("name", ["adafactor", "adamw"])
-def test_weight_decay_spares_vectors(name):
-  config = optimizers.OptimizerConfig(name, learning_rate=0.1, weight_decay=0.5)
-  optimizer = optimizers.make_optimizer(config, 10)
+def test_weight_decay_spares_norms_and_position_biases(name):
   params = draw(0)
   still = jax.tree.map(jnp.zeros_like, params)
-  update = tiny_t5.jit(optimizer.update)
-  updates, _ = update(still, optimizer.init(params), params)
-  for (path, update), value in zip(
-    jax.tree_util.tree_leaves_with_path(updates), jax.tree.leaves(params), strict=True
-  ):
-    decayed = path[-1].key != "scale"  # of rank two, but for its layer axis
-    expected = -0.1 * 0.5 * value * decayed
-    np.testing.assert_allclose(update, expected, rtol=1e-5, err_msg=str(path))
+
+  def decayed(**settings) -> set[str]:
+    config = optimizers.OptimizerConfig(
+      name, learning_rate=0.1, weight_decay=0.5, **settings
+    )
+    optimizer = optimizers.make_optimizer(config, params, 10)
+    update = tiny_t5.jit(optimizer.update)
+    updates, _ = update(still, optimizer.init(params), params, 0)
+    before, moved = map(parameter_groups.flatten, (params, updates))
+    found = {key for key, value in moved.items() if value.any()}
+    for key in found:
+      np.testing.assert_allclose(moved[key], -0.05 * before[key], rtol=1e-5)
+    return found
+
+  names = set(parameter_groups.flatten(params))
+  spared = {key for key in names if "norm" in key or "relpos" in key}
+  assert len(spared) == 3 and decayed() == names - spared
+  assert decayed(no_weight_decay=()) == names
+  assert decayed(no_weight_decay=["encoder/.*"]) == {
+    key for key in names if not key.startswith("encoder")
+  }
 
 
 def test_gradients_are_clipped_by_their_global_norm():
   config = optimizers.OptimizerConfig("adamw", clip_norm=2.0, epsilon=1e6)
-  clipped = optimizers.make_optimizer(config, 10)
-  free = optimizers.make_optimizer(dataclasses.replace(config, clip_norm=None), 10)
   params, gradients = draw(0), draw(1)
   norm = float(optax.global_norm(gradients))
   assert norm > 2
+
+  def updates(config):
+    optimizer = optimizers.make_optimizer(config, params, 10)
+    update = tiny_t5.jit(optimizer.update)
+    return jax.tree.leaves(update(gradients, optimizer.init(params), params, 0)[0])
+
   # With so large an epsilon the update is linear in the gradient.
-  small, _ = tiny_t5.jit(clipped.update)(gradients, clipped.init(params), params)
-  large, _ = tiny_t5.jit(free.update)(gradients, free.init(params), params)
-  for a, b in zip(jax.tree.leaves(small), jax.tree.leaves(large), strict=True):
-    np.testing.assert_allclose(a, b * 2 / norm, rtol=1e-3)
+  free = dataclasses.replace(config, clip_norm=None)
+  for small, large in zip(updates(config), updates(free), strict=True):
+    np.testing.assert_allclose(small, large * 2 / norm, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adamw"])
+def test_a_group_moves_at_its_own_rate_and_others_as_before(name):
+  params, gradients = draw(0), draw(1)
+
+  def updates(**settings):
+    config = optimizers.OptimizerConfig(
+      name, learning_rate=0.1, weight_decay=0.5, **settings
+    )
+    optimizer = optimizers.make_optimizer(config, params, 10)
+    trainable = optimizer.trainable(params)
+    update = tiny_t5.jit(optimizer.update)
+    found, _ = update(
+      optimizer.trainable(gradients), optimizer.init(trainable), trainable, 0
+    )
+    return parameter_groups.flatten(found)
+
+  plain = updates()
+  scaled = updates(learning_rate_scales={"encoder/layers/.*": 0.25})
+  for key, value in plain.items():
+    factor = 0.25 if key.startswith("encoder/layers/") else 1
+    np.testing.assert_allclose(scaled[key], factor * value, rtol=1e-6, err_msg=key)
+  # Without clipping, what is frozen is of no account to the rest.
+  thawed = updates(freeze=["encoder/.*"])
+  assert {key.split("/")[0] for key in thawed} == {"decoder", "token_embedder"}
+  for key, value in thawed.items():
+    np.testing.assert_allclose(value, plain[key], rtol=1e-6, err_msg=key)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import time
 
 import pytest
@@ -54,6 +55,31 @@ def test_a_restart_drops_a_line_that_was_cut_short(logged):
     file.write_text(text + '{"step": 1, "kind": "train", "loss": 0.1}'[:cut])
     run_log.RunLog(logged, 4).close()
     assert file.read_text() == text
+
+
+@pytest.mark.parametrize("again,left", [([], 3), (["test"], 2), (["validation"], 2)])
+def test_an_evaluation_that_was_broken_off_is_logged_anew(tmp_path, again, left):
+  log = run_log.RunLog(tmp_path, 0)
+  log.write(2, "eval", {"loss": 1.0}, {"purpose": "test"})
+  log.write(4, "train", {"loss": 1.0})
+  for purpose in ("validation", "test"):
+    log.write(4, "eval", {"loss": 1.0}, {"purpose": purpose, "task": "a"})
+  log.close()
+  run_log.RunLog(tmp_path, 4, again).close()
+  steps = [r["step"] for r in records(tmp_path)]
+  assert steps == [2] + [4] * left
+  assert not {r.get("purpose") for r in records(tmp_path)[1:]} & set(again)
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+  log = run_log.RunLog(tmp_path, 0)
+  log.write(3, "skipped", {"loss": math.nan, "grad_norm": math.inf, "rate": 0.5})
+  log.close()
+  text = (tmp_path / "metrics.jsonl").read_text()
+  assert "NaN" not in text and "Infinity" not in text
+  assert records(tmp_path) == [
+    {"step": 3, "kind": "skipped", "loss": None, "grad_norm": None, "rate": 0.5}
+  ]
 
 
 def test_values_are_on_disk_at_once(tmp_path):

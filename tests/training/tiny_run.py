@@ -8,15 +8,15 @@ import numpy as np
 import optax
 
 from t5tune import partitioning
+from t5tune.models import lora
 from t5tune.training import optimizers, parameter_groups, train_state, train_step
 from tests.models import tiny_t5
 
 TRAIN_STEPS = 10
 Z_LOSS = 0.02
 # Stacks of different depth, and as shallow as can be: compiling takes the time.
-MODEL = train_state.Model(
-  dataclasses.replace(tiny_t5.CONFIG, num_encoder_layers=1, num_decoder_layers=2)
-)
+CONFIG = dataclasses.replace(tiny_t5.CONFIG, num_encoder_layers=1, num_decoder_layers=2)
+MODEL = train_state.Model(CONFIG)
 # Rows of very different numbers of target tokens: a mean of means would show.
 LENGTHS = [(9, 7), (3, 1), (8, 2), (5, 5), (2, 1), (9, 1), (4, 6), (7, 3)]
 OPTIMIZERS = {
@@ -29,10 +29,40 @@ OPTIMIZERS = {
 }
 
 
-def batch(step: int):
-  """Returns the batch of a step, on the host."""
-  examples = tiny_t5.examples(LENGTHS, seed=step)
-  return tiny_t5.pack([[e] for e in examples], 9, 7)
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """What a tiny run may differ in, but for its mesh; see `Run` and `T5Config`."""
+
+  optimizer: str = "adafactor"
+  microbatches: int = 1
+  dtype: str = "float32"
+  layer_loop: str = "auto"
+  lora: bool = False
+  dropout_rate: float = 0.0
+  num_heads: int = CONFIG.num_heads
+  vocab_size: int = CONFIG.vocab_size
+
+  def model(self) -> train_state.Model:
+    """Returns the model."""
+    factors = lora.LoraConfig(rank=4, alpha=8, targets=("query", "wi_0"))
+    config = dataclasses.replace(
+      CONFIG,
+      dtype=self.dtype,
+      layer_loop=self.layer_loop,
+      lora=factors if self.lora else None,
+      dropout_rate=self.dropout_rate,
+      num_heads=self.num_heads,
+      vocab_size=self.vocab_size,
+    )
+    return train_state.Model(config)
+
+
+def batch(step: int, packed: bool = False):
+  """Returns the batch of a step, 16 rows of one or two examples, on the host."""
+  examples = tiny_t5.examples(LENGTHS * (4 if packed else 2), seed=step)
+  each = 2 if packed else 1
+  rows = [examples[r : r + each] for r in range(0, len(examples), each)]
+  return tiny_t5.pack(rows, 18, 14)
 
 
 def scalars(metrics) -> dict[str, float]:
@@ -49,17 +79,20 @@ def descent(model: train_state.Model, rate: float) -> optimizers.Optimizer:
 class TinyRun:
   """What `train.py` sets up: mesh, optimiser, shardings, the compiled update."""
 
-  def __init__(self, optimizer: str, **mesh: int):
+  def __init__(self, setting: Setting, **mesh: int):
     devices = None if mesh else jax.devices()[:1]
     self.mesh = partitioning.make_mesh(mesh, devices)
+    self.model = setting.model()
     self.optimizer = optimizers.make_optimizer(
-      OPTIMIZERS[optimizer], MODEL.param_specs(), TRAIN_STEPS
+      OPTIMIZERS[setting.optimizer], self.model.param_specs(), TRAIN_STEPS
     )
-    place = (MODEL, self.optimizer, self.mesh)
+    place = (self.model, self.optimizer, self.mesh)
     self.shardings = train_state.state_shardings(*place)
     self.abstract = train_state.placed_abstract_state(*place)
     self._update = jax.jit(
-      train_step.make_train_step(MODEL, self.optimizer, Z_LOSS),
+      train_step.make_train_step(
+        self.model, self.optimizer, Z_LOSS, setting.microbatches
+      ),
       donate_argnums=0,
       out_shardings=(self.shardings, partitioning.replicated(self.mesh)),
       compiler_options={"xla_backend_optimization_level": 0},
@@ -67,22 +100,26 @@ class TinyRun:
 
   def start(self) -> train_state.TrainState:
     """Returns the first state, the same on every mesh."""
-    params = tiny_t5.params(MODEL)
-    state = train_state.fresh(self.optimizer, params)
+    state = train_state.fresh(self.optimizer, tiny_t5.params(self.model))
     # Copied, for an update gives its state's buffers away.
     return jax.tree.map(
       lambda x, s: jax.device_put(np.array(x), s), state, self.shardings
     )
 
-  def steps(self, state: train_state.TrainState, count: int):
+  def steps(self, state: train_state.TrainState, count: int, packed: bool = False):
     """Returns the state after `count` updates and the metrics of each."""
     all_metrics = []
     with jax.set_mesh(self.mesh):
       for _ in range(count):
-        rows = jax.tree.map(self._put, batch(int(state.step)))
+        rows = jax.tree.map(self._put, batch(int(state.step), packed))
         state, metrics = self._update(state, rows, jax.random.key(0))
         all_metrics.append(scalars(metrics))
     return state, all_metrics
+
+  def losses(self, packed: bool = False) -> np.ndarray:
+    """Returns the losses of five steps from the first state."""
+    _, metrics = self.steps(self.start(), 5, packed)
+    return np.array([m["loss"] for m in metrics])
 
   def _put(self, x: np.ndarray) -> jax.Array:
     axes = ("batch", "length")
@@ -92,11 +129,4 @@ class TinyRun:
 @functools.cache
 def tiny_run(optimizer: str, **mesh: int) -> TinyRun:
   """Returns a run on a mesh, or on one device where no mesh is given."""
-  return TinyRun(optimizer, **mesh)
-
-
-@functools.cache
-def first_steps(run: TinyRun, count: int):
-  """Returns the parameters and the metrics of a run's first steps."""
-  state, metrics = run.steps(run.start(), count)
-  return jax.device_get(state.params), metrics
+  return TinyRun(Setting(optimizer), **mesh)

@@ -144,6 +144,15 @@ def test_begin_writes_what_reruns_the_job(begun, vocabulary):
   assert (begun / "run.json").stat().st_mode & 0o777 == 0o644
 
 
+def test_scores_of_steps_to_come_are_dropped(tmp_path):
+  workdir.drop_scores(tmp_path, 4)  # nothing there
+  for name in ("test-0", "test-4", "validation-4", "validation-6", "test-12", "notes"):
+    workdir.write_atomically(tmp_path / "scores" / f"{name}.json", "{}")
+  workdir.drop_scores(tmp_path, 4)
+  left = sorted(p.stem for p in (tmp_path / "scores").iterdir())
+  assert left == ["notes", "test-0", "test-4", "validation-4"]
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
   file = tmp_path / "deep" / "file.txt"
   workdir.write_atomically(file, "old\n")

@@ -106,6 +106,7 @@ THIN = "base_model.model.encoder.block.0.layer.0.SelfAttention.v.lora_A.weight"
   "changes, words",
   [
     ({"use_dora": True}, "use_dora is True, which is more than plain LoRA. Merge it"),
+    ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa'"),
     ({"modules_to_save": ["lm_head"]}, "modules_to_save is"),
     ({"peft_type": "IA3"}, "peft_type is 'IA3'"),
     ({"r": 0}, "r 0"),

@@ -1,0 +1,1 @@
+"""Before a run: what it will need and how long it will take, on any machine."""

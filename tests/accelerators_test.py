@@ -1,0 +1,72 @@
+"""Tests of what accelerators are told before jax starts."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from t5tune import accelerators
+
+NAMES = (
+  *("XLA_FLAGS", "JAX_PLATFORMS", "XLA_PYTHON_CLIENT_MEM_FRACTION"),
+  *("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_PREALLOCATE"),
+  "XLA_PYTHON_CLIENT_ALLOCATOR",
+)
+
+
+@pytest.fixture
+def environment(monkeypatch):
+  """Sets the environment of a machine with or without GPUs; returns what is made of it."""
+
+  def environment(gpus=1, **given):
+    for name in NAMES:
+      monkeypatch.setenv(name, "")  # so that it is set back afterwards
+      monkeypatch.delenv(name)
+    for name, value in given.items():
+      monkeypatch.setenv(name, value)
+    devices = [f"/dev/nvidia{i}" for i in range(gpus)]
+    found = lambda pattern: devices if "nvidia" in pattern else []  # noqa: E731
+    monkeypatch.setattr(accelerators.glob, "glob", found)
+    accelerators.set_defaults()
+    return {name: os.environ[name] for name in NAMES if name in os.environ}
+
+  return environment
+
+
+def test_a_gpu_gets_memory_and_overlap(environment):
+  assert environment() == {
+    "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9",
+    "XLA_FLAGS": "--xla_gpu_enable_latency_hiding_scheduler=true",
+  }
+
+
+def test_without_a_gpu_nothing_changes(environment):
+  assert environment(gpus=0) == {}
+  assert environment(JAX_PLATFORMS="cpu") == {"JAX_PLATFORMS": "cpu"}
+  assert "XLA_FLAGS" in environment(JAX_PLATFORMS="cuda,cpu")
+
+
+@pytest.mark.parametrize("name", NAMES[2:])
+def test_what_is_set_about_memory_stays(environment, name):
+  made = environment(**{name: "0.5"})
+  assert {k: v for k, v in made.items() if k != "XLA_FLAGS"} == {name: "0.5"}
+
+
+def test_flags_that_are_set_stay(environment):
+  given = "--xla_gpu_enable_latency_hiding_scheduler=false --xla_dump_to=here"
+  assert environment(XLA_FLAGS=given)["XLA_FLAGS"] == given
+  made = environment(XLA_FLAGS="--xla_dump_to=here")["XLA_FLAGS"].split()
+  assert made[0] == "--xla_dump_to=here" and len(made) == 2
+
+
+def test_this_jaxlib_knows_the_flags():
+  # XLA aborts the process on a flag that it does not know.
+  flags = [f"{name}={value}" for name, value in accelerators._GPU_FLAGS.items()]
+  done = subprocess.run(
+    [sys.executable, "-c", "import jax; print(jax.numpy.ones(3).sum())"],
+    env={**os.environ, "XLA_FLAGS": " ".join(flags), "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+  )
+  assert done.stdout == "3.0\n", done.stderr
