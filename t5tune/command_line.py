@@ -7,6 +7,7 @@ that `--help` answers at once.
 import argparse
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -164,7 +165,10 @@ def main(command: Callable[[Sequence[str]], int | None]) -> NoReturn:
     command: takes the arguments after the command's name; returns the status.
   """
   try:
-    sys.exit(command(sys.argv[1:]))
+    status = command(sys.argv[1:])
+    for number in (signal.SIGINT, signal.SIGTERM):
+      signal.signal(number, signal.SIG_IGN)  # what is done is done: keep its status
+    sys.exit(status)
   except UserError as e:
     print(f"error: {e}", file=sys.stderr)
     sys.exit(USER_ERROR)

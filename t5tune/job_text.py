@@ -1,5 +1,6 @@
 """What a training prints of itself: before its first step, and after its last."""
 
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -57,8 +58,16 @@ def print_summary(
   shown = (job.mixture.name, job.data, job.train_steps, job.lengths_chosen)
   mixture_table.print_mixture(console, *shown)
   devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
-  size = f"{job.model.num_params():,} parameters, {job.run.model.dtype}"
+  count = job.model.num_params()
+  trained = sum(math.prod(s.shape) for s in jax.tree.leaves(_trained(job)))
+  of_these = "" if trained == count else f" ({trained:,} of them train)"
+  size = f"{count:,} parameters{of_these}, {job.run.model.dtype}"
   print_lines(console, [f"{size}, {devices}, mesh {dict(job.mesh.shape)}"])
+
+
+def _trained(job: jobs.Job) -> dict:
+  """Returns the specs of the parameters that train, nested like them."""
+  return job.optimizer.trainable(job.model.param_specs())
 
 
 def print_results(

@@ -108,7 +108,10 @@ def _number(name: str, text: str | int, least: int, most: int | None) -> int:
 
 def _is_tpu_host() -> bool:
   chips = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
-  wanted = "tpu" in os.environ.get("JAX_PLATFORMS", "tpu")
+  wanted = "tpu" in (os.environ.get("JAX_PLATFORMS") or "tpu")
+  # jax sets the latter where such devices are no TPU's; a user, where there is no
+  # metadata to be asked.
+  wanted = wanted and "TPU_SKIP_MDS_QUERY" not in os.environ
   return bool(chips) and wanted and importlib.util.find_spec("libtpu") is not None
 
 

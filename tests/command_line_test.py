@@ -101,13 +101,26 @@ def test_help_shows_examples(capsys):
     ("raise KeyboardInterrupt", 130, "interrupted\n"),
   ],
 )
-def test_main_exits(body, code, error, capsys):
+def test_main_exits(body, code, error, capsys, monkeypatch):
+  monkeypatch.setattr(command_line.signal, "signal", lambda *_: None)  # of this process
   scope = {"UserError": UserError}
   exec(f"def command(args):\n  {body}", scope)
   with pytest.raises(SystemExit) as caught:
     command_line.main(scope["command"])
   assert (caught.value.code or 0) == code
   assert capsys.readouterr().err == error
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_signal_at_the_very_end_changes_no_status(number):
+  code = (
+    "import atexit, os, signal\n"
+    "from t5tune import command_line\n"
+    f"atexit.register(os.kill, os.getpid(), signal.{number})\n"
+    "command_line.main(lambda arguments: command_line.SAVED_NOT_FINISHED)\n"
+  )
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+  assert (done.returncode, done.stderr) == (75, "")
 
 
 def test_real_bugs_keep_their_traceback():

@@ -101,14 +101,19 @@ def test_a_mistake_of_one_ends_both(workplace, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
+# Batches 1 to 4 are scored before training, 5 and 6 are steps, from 7 on it evaluates.
 @pytest.mark.long
-@pytest.mark.parametrize("batch", [1, 3, 5])
-@pytest.mark.parametrize("index", [0, 1])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+  "number,index,batch",
+  [
+    *((signal.SIGKILL, i, b) for i, b in [(0, 2), (1, 5), (0, 8), (1, 8)]),
+    *((signal.SIGTERM, i, b) for i, b in [(1, 2), (0, 5), (1, 8)]),
+    *((signal.SIGINT, i, b) for i, b in [(1, 5), (0, 8)]),
+  ],
+)
 def test_whatever_happens_to_either_both_go_on(
   finished, tmp_path, number, index, batch
 ):
-  """At scores before training, in it, and while it evaluates."""
   workdir = tmp_path / "two"
   ended = two_processes.run(workdir, {index: (number, batch)})
   assert ended[1 - index].status == 75, ended[1 - index].err
@@ -116,6 +121,17 @@ def test_whatever_happens_to_either_both_go_on(
   ended = two_processes.run(workdir)
   assert [e.status for e in ended] == [0, 0], [e.err for e in ended]
   assert_same_training(workdir, finished, 6)
+  assert_same_scores(workdir, finished, "test-6.json")
+
+
+@pytest.mark.long
+def test_two_score_a_checkpoint_as_one_does(finished, tmp_path):
+  workdir = tmp_path / "scored"
+  shutil.copytree(finished, workdir)
+  (workdir / "scores" / "test-6.json").unlink()
+  ended = two_processes.run(workdir, module="eval")
+  assert [e.status for e in ended] == [0, 0], [e.err for e in ended]
+  assert "Scores at step 6" in ended[0].out and ended[1].out.count("Scores") == 0
   assert_same_scores(workdir, finished, "test-6.json")
 
 

@@ -66,6 +66,7 @@ def dot_product_attention(
   mask: jax.Array,
   dropout_rate: float = 0.0,
   dropout_key: jax.Array | None = None,
+  unrolled: bool = True,
 ) -> jax.Array:
   """Attends without scaling (T5 folds 1/sqrt(k) into the query's initialiser).
 
@@ -78,6 +79,8 @@ def dot_product_attention(
     dropout_rate: share of attention weights dropped.
     dropout_key: PRNG key, or None for no dropout. One mask serves all query
       positions, as in T5X.
+    unrolled: whether layers run outside of a scan, where the compiler would see that
+      the backward pass computes something again, and keep it after all.
 
   Returns:
     (b, t, h, k) in the dtype of `query`; scores and softmax are float32.
@@ -86,9 +89,16 @@ def dot_product_attention(
   if bias is not None:
     scores = _add_bias(scores, bias)
   scores = jnp.where(mask, scores, _MASKED)
-  weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
-  weights = layers.dropout(weights, dropout_rate, dropout_key, broadcast_axis=-2)
-  return jnp.einsum("bhts,bshk->bthk", weights, value)
+  weights = jax.nn.softmax(scores, axis=-1)
+
+  # The backward pass computes this again: the weights are kept as softmax made them, and
+  # not a second time as they were cast and dropped.
+  def mix(weights, value, dropout_key):
+    weights = weights.astype(value.dtype)
+    weights = layers.dropout(weights, dropout_rate, dropout_key, broadcast_axis=-2)
+    return jnp.einsum("bhts,bshk->bthk", weights, value)
+
+  return jax.checkpoint(mix, prevent_cse=unrolled)(weights, value, dropout_key)
 
 
 def single_query_attention(
@@ -127,7 +137,7 @@ class Attention(nnx.Module):
   def __init__(self, config, rngs: nnx.Rngs):
     self.num_heads, self.head_dim = config.num_heads, config.head_dim
     self.dropout_rate = config.dropout_rate
-    self.lora = config.lora
+    self.lora, self.unroll = config.lora, config.unroll
     joined_kv = config.num_heads * config.head_dim
     kernel_init = initializers.variance_scaling(1.0, "fan_in", "normal")
 
@@ -172,6 +182,7 @@ class Attention(nnx.Module):
       mask,
       self.dropout_rate,
       dropout_key,
+      self.unroll,
     )
     return self.out(x.reshape(*x.shape[:-2], -1), lora_keys[3])
 

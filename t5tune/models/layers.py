@@ -146,7 +146,7 @@ class MlpBlock(nnx.Module):
   def __init__(self, config, rngs: nnx.Rngs):
     self.activations = tuple(config.mlp_activations)
     self.dropout_rate = config.dropout_rate
-    self.lora = config.lora
+    self.lora, self.unroll = config.lora, config.unroll
     kernel_init = initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
     def dense(name, shape, axes):
@@ -162,12 +162,16 @@ class MlpBlock(nnx.Module):
     """Maps (b, t, d) to (b, t, d)."""
     names = mlp_inputs(self.activations)
     dropout_key, *keys = lora.dropout_keys(self.lora, dropout_key, len(names) + 1)
+    parts = [getattr(self, n)(x, k) for n, k in zip(names, keys[1:], strict=True)]
+    # The backward pass computes this again: kept, it is six arrays of the size (b, t, f).
+    gate = jax.checkpoint(self._gate, prevent_cse=self.unroll)
+    return self.wo(gate(parts, dropout_key), keys[0])
+
+  def _gate(self, parts, dropout_key):
     hidden = 1.0
-    for name, activation, key in zip(names, self.activations, keys[1:], strict=True):
-      part = _ACTIVATIONS[activation](getattr(self, name)(x, key))
-      hidden = hidden * part  # (b, t, f)
-    hidden = dropout(hidden, self.dropout_rate, dropout_key, broadcast_axis=-2)
-    return self.wo(hidden, keys[0])
+    for activation, part in zip(self.activations, parts, strict=True):
+      hidden = hidden * _ACTIVATIONS[activation](part)  # (b, t, f)
+    return dropout(hidden, self.dropout_rate, dropout_key, broadcast_axis=-2)
 
 
 def relative_position_bucket(

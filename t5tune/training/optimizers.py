@@ -45,7 +45,8 @@ class OptimizerConfig:
       matches counts, all other parameters have 1.
     ema_decay: decay of an exponential moving average of the trained parameters, which
       is what evaluation sees and what is exported; None for no average [EMA_DECAY].
-    parameter_scale: Adafactor's multiplication by the parameter's scale.
+    parameter_scale: Adafactor's multiplication by the parameter's scale; LoRA's
+      factors, of which one starts at zero, go without it.
     min_dim_size_to_factor: Adafactor keeps a whole second moment where the second
       largest dimension is smaller.
     decay_rate: Adafactor's second-moment decay is `1 - (t + 1)**-decay_rate`.
@@ -257,7 +258,8 @@ def _adafactor_per_layer(
     ),
     optax.clip_by_block_rms(1.0),
   ]
-  if config.parameter_scale:
+  # lora_b starts at zero: steps relative to its size would hardly leave it.
+  if config.parameter_scale and not any(map(parameter_groups.is_lora_factor, names)):
     parts.append(optax.scale_by_param_block_rms())
   single = optax.chain(*parts)
 

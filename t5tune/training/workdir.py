@@ -155,7 +155,9 @@ def check_model(workdir: pathlib.Path, identity: Mapping[str, Any]) -> None:
     )
   before, now = read_identity(file), json.loads(json.dumps(identity))
   for values in (before, now):
-    values.get("model", {}).pop("dropout_rate", None)  # of training alone
+    model = values.get("model", {})
+    for part in (model, model.get("lora") or {}):
+      part.pop("dropout_rate", None)  # of training alone
   keys = [k for k in ("model", "VOCABULARY") if k in before]
   _compare(workdir, {k: before[k] for k in keys}, {k: now[k] for k in keys})
 

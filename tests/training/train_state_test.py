@@ -15,6 +15,11 @@ from tests.training import tiny_run
 WIDE = dataclasses.replace(
   tiny_t5.CONFIG, emb_dim=256, num_heads=8, mlp_dim=512, vocab_size=1024
 )
+OPTIMIZER = optimizers.make_optimizer(
+  dataclasses.replace(tiny_run.OPTIMIZERS["adafactor"], ema_decay=0.9),
+  tiny_run.MODEL.param_specs(),
+  10,
+)
 
 
 def test_merged_parameters_come_to_their_own_place():
@@ -40,9 +45,8 @@ def test_specs_name_every_dimension():
 
 @pytest.fixture(scope="module")
 def created():
-  optimizer = tiny_run.tiny_run("adafactor").optimizer
   mesh = partitioning.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
-  return mesh, train_state.create(tiny_run.MODEL, optimizer, mesh, seed=3)
+  return mesh, train_state.create(tiny_run.MODEL, OPTIMIZER, mesh, seed=3)
 
 
 def test_initial_parameters_do_not_depend_on_the_mesh(created):
@@ -76,17 +80,32 @@ def test_initial_parameters_have_t5s_scales(created):
 
 def test_created_arrays_lie_where_they_should(created):
   mesh, state = created
-  place = (tiny_run.MODEL, tiny_run.tiny_run("adafactor").optimizer, mesh)
-  shardings = train_state.state_shardings(*place)
+  shardings = train_state.state_shardings(tiny_run.MODEL, OPTIMIZER, mesh)
   for x, sharding in zip(
     jax.tree.leaves(state), jax.tree.leaves(shardings), strict=True
   ):
     assert x.sharding.is_equivalent_to(sharding, x.ndim)
   on_device = lambda x: x.addressable_shards[0].data.nbytes  # noqa: E731
-  for tree in (state.params, state.opt_state):
+  for tree in (state.params, state.opt_state, state.average):
     held = sum(on_device(x) for x in jax.tree.leaves(tree))
     whole = sum(x.nbytes for x in jax.tree.leaves(tree))
     assert held < 0.27 * whole  # fsdp x tensor = 4, but for the vectors
+
+
+def test_a_state_of_given_parameters_starts_as_one_of_drawn_ones(created):
+  mesh, drawn = created
+  given = train_state.create(tiny_run.MODEL, OPTIMIZER, mesh, 0, drawn.params)
+  for a, b in zip(jax.tree.leaves(drawn), jax.tree.leaves(given), strict=True):
+    assert a.sharding.is_equivalent_to(b.sharding, a.ndim)
+    np.testing.assert_array_equal(a, b)
+  # An update gives the buffers of parameters and average away: they are not the same.
+  for state in created[1], given:
+    trained = OPTIMIZER.trainable(state.params)
+    for p, a in zip(
+      jax.tree.leaves(trained), jax.tree.leaves(state.average), strict=True
+    ):
+      pointers = [x.addressable_shards[0].data.unsafe_buffer_pointer() for x in (p, a)]
+      assert pointers[0] != pointers[1]
 
 
 @pytest.mark.parametrize("name", ["adafactor", "adamw"])

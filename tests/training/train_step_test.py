@@ -4,11 +4,12 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from t5tune.data import packing
-from t5tune.training import train_state, train_step
+from t5tune.training import optimizers, parameter_groups, train_state, train_step
 from tests.models import tiny_t5
 from tests.training import tiny_run
 
@@ -38,6 +39,7 @@ class GradientOf:
     after, metrics = self._step(microbatches)(before, batch, jax.random.key(0))
     self.gradient = jax.tree.map(lambda a, b: a - b, at, after.params)
     self.metrics = tiny_run.scalars(metrics)
+    self.squares = jax.device_get(metrics["grad_squares"])
 
   def assert_equals(self, other: "GradientOf"):
     assert self.metrics == pytest.approx(other.metrics, rel=1e-5)
@@ -105,6 +107,16 @@ def test_metrics_are_means_over_target_tokens(whole):
   assert whole.metrics == pytest.approx(expected, rel=1e-4)
 
 
+def test_squares_of_gradients_are_told_by_parameter_and_layer(whole):
+  flat = parameter_groups.flatten(whole.gradient)
+  assert whole.squares.keys() == flat.keys()
+  for name, gradient in flat.items():
+    each = gradient if "layers" in name else gradient[None]
+    expected = [np.sum(np.square(x)) for x in each]
+    found = np.reshape(whole.squares[name], -1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, err_msg=name)
+
+
 def test_the_gradient_is_that_of_loss_and_z_loss(whole):
   def total(rate):
     at = jax.tree.map(lambda p, g: p + rate * g, GradientOf.params, whole.gradient)
@@ -138,3 +150,48 @@ def test_dropout_is_drawn_anew_at_every_step():
 
   assert loss(0) == loss(0)
   assert len({loss(0), loss(1), loss(2), loss(0, seed=1)}) == 4
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adamw"])
+def test_a_step_that_is_not_finite_changes_the_step_alone(name):
+  model = train_state.Model(
+    dataclasses.replace(tiny_run.CONFIG, num_encoder_layers=1, num_decoder_layers=1)
+  )
+  config = dataclasses.replace(
+    tiny_run.OPTIMIZERS[name], ema_decay=0.9, freeze=["token_embedder/.*"]
+  )
+  optimizer = optimizers.make_optimizer(config, model.param_specs(), 10)
+  ordinary = optimizer.schedule
+  # The sixth step has a rate out of all range.
+  rate = lambda step: jnp.where(step == 5, jnp.inf, ordinary(step))  # noqa: E731
+  optimizer = dataclasses.replace(optimizer, schedule=rate)
+  update = tiny_t5.jit(train_step.make_train_step(model, optimizer, tiny_run.Z_LOSS))
+  weights = UNPACKED["decoder_loss_weights"] * np.float32(np.nan)
+  bad = {**UNPACKED, "decoder_loss_weights": weights}
+  state = first = train_state.fresh(optimizer, tiny_t5.params(model))
+  finite = []
+  for step, batch in enumerate([UNPACKED, bad, bad, UNPACKED, UNPACKED, UNPACKED]):
+    before = jax.device_get(state)
+    state, metrics = update(state, batch, jax.random.key(0))
+    assert int(state.step) == step + 1
+    finite.append(float(metrics["finite"]))
+    changed = {
+      jax.tree_util.keystr(path)
+      for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(state), strict=True
+      )
+      if np.asarray(a).tobytes() != np.asarray(b).tobytes()
+    }
+    if finite[-1]:
+      parts = {path.split("[")[0] for path in changed}
+      assert parts == {".step", ".params", ".opt_state", ".average"}
+    elif batch is bad:
+      assert changed == {".step"}
+      squares = metrics["grad_squares"]
+      assert all(not np.isfinite(x).any() for x in jax.device_get(squares).values())
+    else:
+      assert not any(path.startswith((".params", ".average")) for path in changed)
+  assert finite == [1, 0, 0, 1, 1, 0]
+  frozen = lambda state: state.params["token_embedder"]["embedding"]  # noqa: E731
+  np.testing.assert_array_equal(frozen(state), frozen(first))
+  assert "token_embedder" not in state.average
