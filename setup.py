@@ -10,7 +10,7 @@ VERSION = re.search(
   r'__version__ = "([^"]+)"', (ROOT / "t5tune" / "__init__.py").read_text()
 ).group(1)
 
-TEST = ["dill>=0.3.7", "pytest>=8.0,<10"]
+TEST = ["dill>=0.3.7", "pytest>=8.0,<10", "pyyaml>=6"]
 
 setuptools.setup(
   name="t5tune",
@@ -35,6 +35,7 @@ setuptools.setup(
     "t5tune.gin.runs",
     "t5tune.gin.t5x",
     "t5tune.models",
+    "t5tune.planning",
     "t5tune.tasks",
     "t5tune.training",
     "t5tune.weights",
@@ -61,7 +62,7 @@ setuptools.setup(
     "ml_dtypes>=0.5,<1",
     "numpy>=2.0,<3",
     "optax>=0.2.5,<0.3",
-    "orbax-checkpoint>=0.11.25,<0.13",
+    "orbax-checkpoint>=0.12,<0.13",
     "pyarrow>=15,<30",
     "rich>=13,<16",
     "rouge-score>=0.1.2,<0.2",

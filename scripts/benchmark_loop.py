@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from t5tune import command_line, config, job, train
 from t5tune import run as runs
-from t5tune.training import run_log
+from t5tune.training import interrupt, run_log
 
 DEFAULT = [
   *("--gin_file=demo.gin", "--gin_file=models/t5_mini.gin"),
@@ -87,11 +87,11 @@ def main() -> None:
   settings = dataclasses.replace(settings, checkpoint_steps=10**6)
   with tempfile.TemporaryDirectory() as folder:
     made = job.put_together(settings, flags.data_dir, flags.store_dir, None)
-    update = Alternating(made.update, flags.block, flags.blocks)
-    made = dataclasses.replace(made, update=update)
-    with jax.set_mesh(made.mesh):
+    update = Alternating(made.step.update, flags.block, flags.blocks)
+    made = dataclasses.replace(made, step=dataclasses.replace(made.step, update=update))
+    with jax.set_mesh(made.mesh), interrupt.Interrupt() as stop:
       try:
-        train._fit(run_log.console(), made, None, pathlib.Path(folder))
+        train._fit(run_log.console(), made, None, pathlib.Path(folder), stop)
       except Done:
         pass
   loop, alone = (statistics.median(x) for x in (update.in_loop, update.alone))

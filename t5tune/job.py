@@ -7,7 +7,6 @@ import dataclasses
 import json
 import math
 import pathlib
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -17,7 +16,8 @@ from t5tune import run as runs
 from t5tune.data import build, feed, index, vocabularies
 from t5tune.evaluation import evaluator
 from t5tune.models import t5
-from t5tune.training import optimizers, train_state, train_step
+from t5tune.planning import programs
+from t5tune.training import optimizers, train_state
 from t5tune.weights import pretrained, weights
 
 
@@ -29,33 +29,39 @@ class Job:
     run: the settings, with the architecture that the weights or gin give.
     source: the weights to start from; None for a checkpoint's, or random ones.
     told: lines that say where the architecture is not gin's.
-    mesh: the devices.
     tokenizer: the vocabulary.
     request: the data asked for.
     mixture: the same, prepared.
     feed_config: how its tokens become batches.
     data: the batches.
     train_steps: length of the run.
-    model: the model.
-    optimizer: its optimiser.
-    update: the jitted training step.
+    step: model, optimiser, mesh and the jitted update.
     dropout_key: the key that all dropout is drawn from.
   """
 
   run: runs.Run
   source: weights.Weights | None
   told: list[str]
-  mesh: Mesh
   tokenizer: vocabularies.Tokenizer
   request: index.Request
   mixture: index.PreparedMixture
   feed_config: feed.FeedConfig
   data: feed.Feed
   train_steps: int
-  model: train_state.Model
-  optimizer: optimizers.Optimizer
-  update: Any
+  step: programs.Step
   dropout_key: jax.Array
+
+  @property
+  def mesh(self) -> Mesh:
+    return self.step.mesh
+
+  @property
+  def model(self) -> train_state.Model:
+    return self.step.model
+
+  @property
+  def optimizer(self) -> optimizers.Optimizer:
+    return self.step.optimizer
 
   @property
   def lengths_chosen(self) -> bool:
@@ -72,10 +78,6 @@ class Job:
       measured = {task: made.metrics_of(task, split) for task in chosen_by.tasks}
       chosen_by.check_metrics(measured)
     return made
-
-  def abstract_state(self) -> train_state.TrainState:
-    """Returns the train state's shapes, dtypes and shardings."""
-    return train_state.placed_abstract_state(self.model, self.optimizer, self.mesh)
 
 
 def put_together(
@@ -116,32 +118,18 @@ def put_together(
   data = feed.Feed(mixture, feed_config, rows)
   train_steps = run.train_steps or math.ceil(run.train_epochs * data.steps_per_epoch)
 
-  # --- Model and optimiser.
-  model = train_state.Model(run.model)
-  optimizer = optimizers.make_optimizer(
-    run.optimizer, model.param_specs(), train_steps, data.steps_per_epoch
-  )
-  shardings = train_state.state_shardings(model, optimizer, mesh)
-  update = jax.jit(
-    train_step.make_train_step(
-      model, optimizer, run.z_loss, run.microbatches, run.label_smoothing
-    ),
-    donate_argnums=0,
-    out_shardings=(shardings, partitioning.replicated(mesh)),
-  )
+  # --- Model and optimiser, in the compiled update.
+  step = programs.training_step(run, mesh, lengths, train_steps, data.steps_per_epoch)
   return Job(
     run=run,
     source=source,
     told=told,
-    mesh=mesh,
     tokenizer=tokenizer,
     request=request,
     mixture=mixture,
     feed_config=feed_config,
     data=data,
     train_steps=train_steps,
-    model=model,
-    optimizer=optimizer,
-    update=update,
+    step=step,
     dropout_key=jax.random.key(run.seed),
   )

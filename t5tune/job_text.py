@@ -12,7 +12,7 @@ from t5tune import job as jobs
 from t5tune import run as runs
 from t5tune.data import mixture_table, preflight
 from t5tune.evaluation import checkpoint_choice, results, tables
-from t5tune.training import memory
+from t5tune.planning import memory
 
 
 def print_lines(console: Console, lines: Sequence[str]) -> None:
@@ -40,10 +40,9 @@ def print_dry_run(
   mixture_table.print_mixture(console, *shown)
   preflight.print_repeats(console, preflight.repeats(job.mixture))
   preflight.print_first_batch(console, job.data, job.tokenizer)
-  batch = memory.abstract_batch(job.mesh, job.run.batch_size, job.mixture.row_lengths)
-  with jax.set_mesh(job.mesh):
-    needed = memory.of_step(job.update, job.abstract_state(), batch, job.dropout_key)
-  print_lines(console, needed.lines())
+  needed = memory.of_step(job.step)
+  advice = [] if needed.fits else [memory.ADVICE]
+  print_lines(console, [*needed.lines(), *advice])
 
 
 def print_summary(
@@ -58,6 +57,8 @@ def print_summary(
   shown = (job.mixture.name, job.data, job.train_steps, job.lengths_chosen)
   mixture_table.print_mixture(console, *shown)
   devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
+  if jax.process_count() > 1:
+    devices += f" of {jax.process_count()} processes"
   count = job.model.num_params()
   trained = sum(math.prod(s.shape) for s in jax.tree.leaves(_trained(job)))
   of_these = "" if trained == count else f" ({trained:,} of them train)"

@@ -165,7 +165,7 @@ def _restore(job, saved, directory, tell):
   if model.has_lora:
     base = pretrained.base_params(job.source, model, mesh, run.seed)
     described = {"base": adapters.describe_base(run.init, run.seed, base)}
-  wanted = train_state.saved_part(job.abstract_state(), model)
+  wanted = train_state.saved_part(job.step.state, model)
   restored = saved.restore_latest(wanted, tell)
   if restored is not None:
     state, meta = restored
@@ -253,7 +253,7 @@ def _fit(console, job, evaluate, directory, stop):
     while step < train_steps and not best.ended(run.early_stopping):
       step += 1
       batch = _next_batch(job, batches, progress)
-      state, metrics = job.update(state, batch, job.dropout_key)
+      state, metrics = job.step.update(state, batch, job.dropout_key)
       stop.hold()  # from here on a signal waits for a save
       watch.watch(step, batch, metrics)  # looks at the step before: two are in flight
       target_tokens.append(metrics["target_tokens"])

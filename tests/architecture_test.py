@@ -13,7 +13,8 @@ BASE = {
   *("command_line", "partitioning", "accelerators"),
   *("processes", "process_places", "process_links"),
 }
-COMMANDS = {"train", "eval", "convert", "prepare", "inspect_tasks"}
+COMMANDS = {"train", "eval", "convert", "prepare", "inspect_tasks", "plan"}
+_BELOW_RUN = {"evaluation", "weights", "training", "models", "data", "base"}
 # Each layer with what it may import; `run` joins the configurations of all.
 MAY_IMPORT = {
   "base": {"base"},
@@ -22,18 +23,11 @@ MAY_IMPORT = {
   "training": {"training", "models", "base"},
   "weights": {"weights", "training", "models", "base"},
   "evaluation": {"evaluation", "weights", "training", "models", "data", "base"},
-  "run": {"evaluation", "weights", "training", "models", "data", "base"},
-  "job": {"run", "evaluation", "weights", "training", "models", "data", "base"},
-  "commands": {
-    "job",
-    "run",
-    "evaluation",
-    "weights",
-    "training",
-    "models",
-    "data",
-    "base",
-  },
+  "run": _BELOW_RUN,
+  "planning": {"planning", "training", "models", "data", "base"},
+  "job": {"run", "planning", *_BELOW_RUN},
+  "job_text": {"job", "run", "planning", "evaluation", "data", "base"},
+  "commands": {"job_text", "job", "run", "planning", *_BELOW_RUN},
   "tasks": {"tasks", "data", "evaluation", "base"},
 }
 # These never import tensorflow, not even inside a function: it costs seconds and

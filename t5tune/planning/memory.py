@@ -75,7 +75,9 @@ ADVICE = (
 
 def amount(count: float) -> str:
   """Returns a number of bytes in words."""
-  return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+  if count >= 2**30:
+    return f"{count / 2**30:.2f} GiB"
+  return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
 
 
 def of_step(step: Any, available: float | None = None) -> StepMemory:

@@ -83,7 +83,7 @@ def group_size(attributes: str, devices: int) -> int:
     return int(found[1])
   if found := re.search(r"replica_groups=\{\{([\d,]*)\}", attributes):
     return len(found[1].split(","))
-  if found := re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", attributes):
+  if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):
     sizes = dict(re.findall(r"'([^']*)'=(\d+)", found[1]))
     parts = re.findall(r"'([^']*)'(?::\(\d+\)(\d+))?", found[2])
     return math.prod(int(part or sizes[axis]) for axis, part in parts)
@@ -117,7 +117,8 @@ def _instruction_bytes(program, computation, instruction) -> float:
   if opcode.endswith("-start") and written:  # (result, operand, context)
     written = written[:1]
   if opcode in _SLICES:
-    return 2 * _in_hbm(written)
+    read = sum(x.bytes for x in written) if _in_hbm(operands[0].outputs) else 0.0
+    return read + _in_hbm(written)
   if opcode == "dynamic-update-slice":
     return 2 * _in_hbm(operands[1].outputs)
   if opcode == "fusion":

@@ -1,0 +1,97 @@
+"""The whole of a run compiles for slices of TPUs, on a machine without any.
+
+Run by `scripts/test -m tpu` where libtpu is installed (`pip install 't5tune[tpu]'`).
+"""
+
+import dataclasses
+import time
+
+import jax
+import pytest
+
+from t5tune import partitioning
+from t5tune.planning import (
+  chips,
+  devices,
+  estimate,
+  hlo_text,
+  memory,
+  programs,
+  traffic,
+)
+from t5tune.training import train_state
+from tests.planning import plans
+
+pytestmark = [
+  pytest.mark.tpu,
+  pytest.mark.skipif(not devices.has_libtpu(), reason="libtpu is not installed"),
+]
+# Small, and yet every axis of a mesh divides what it splits.
+RUN = plans.run_with(
+  emb_dim=256, num_heads=8, head_dim=32, mlp_dim=512, vocab_size=1024, dtype="bfloat16"
+)
+MESHES = [{"data": 8}, {"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 8}]
+
+
+@pytest.mark.parametrize("mesh", MESHES, ids=str)
+def test_the_training_step(mesh):
+  topology = chips.parse("v5e:2x4")
+  found, real = devices.of(topology)
+  assert real and found[0].platform == "tpu"
+  run = dataclasses.replace(RUN, mesh=mesh)
+  planned = estimate.of_run(run, topology, found)
+  assert planned.memory.fits and planned.memory.working > 0
+  assert planned.least_seconds > 0
+  sums = [c for c in planned.collectives if c.kind in ("all-reduce", "reduce-scatter")]
+  assert sums, "gradients are summed over devices"
+  if "fsdp" in mesh:
+    assert any(c.kind == "all-gather" for c in planned.collectives)
+
+
+@pytest.mark.parametrize("slice_", ["v5e:2x4", "v6e:2x4", "v5p:2x2x2"])
+def test_evaluation_and_greedy_decoding(slice_):
+  found, _ = devices.of(chips.parse(slice_))
+  mesh = partitioning.make_mesh({"data": 2, "fsdp": 2, "tensor": 2}, found)
+  model = train_state.Model(RUN.model)
+  lowered = programs.evaluation_programs(RUN, model, mesh)
+  assert set(lowered) == {"loss", "greedy decoding"}
+  for name, program in lowered.items():
+    compiled = program.compile()
+    assert compiled.memory_analysis().temp_size_in_bytes > 0, name
+    parsed = hlo_text.computations(compiled.as_text())
+    assert traffic.hbm_bytes(parsed) > 0
+
+
+def test_a_model_that_is_too_large_is_refused_with_its_size():
+  topology = chips.parse("v5e:2x4")
+  found, _ = devices.of(topology)
+  # Logits of 4096 rows in float32: some hundred gigabytes a device.
+  run = dataclasses.replace(RUN, batch_size=2**22)
+  planned = estimate.of_run(run, topology, found)
+  assert not planned.memory.fits
+  assert planned.memory.peak > topology.memory()
+  assert planned.memory.available == pytest.approx(15.75 * 2**30)
+
+
+@pytest.mark.long
+def test_compiling_takes_no_longer_for_xxl():
+  def seconds(width, layers) -> float:
+    sizes = dict(
+      zip(("emb_dim", "num_heads", "head_dim", "mlp_dim"), width, strict=True)
+    )
+    run = plans.run_with(
+      **sizes,
+      **{"num_encoder_layers": layers, "num_decoder_layers": layers},
+      **{"vocab_size": 32128, "dtype": "bfloat16", "remat": "full"},
+    )
+    found, _ = devices.of(chips.parse("v5p-128"))
+    mesh = partitioning.make_mesh({"fsdp": -1}, found)
+    run = dataclasses.replace(run, batch_size=64)
+    step = programs.training_step(run, mesh, (1024, 256), 10, 10)
+    began = time.process_time()  # of this process: others may keep the machine busy
+    memory.of_compiled(step.compile(), step.state, None)
+    return time.process_time() - began
+
+  jax.clear_caches()
+  small = seconds((512, 6, 64, 1024), 8)
+  assert seconds((4096, 64, 64, 10240), 24) <= 1.5 * small
