@@ -299,6 +299,10 @@ class Run:
       vocabulary_sha256: hash of the vocabulary file.
       mixture: the prepared mixture.
     """
+    optimizer = dataclasses.asdict(self.optimizer)
+    # The first pattern that matches counts, and dictionaries compare without order.
+    scales = self.optimizer.learning_rate_scales.items()
+    optimizer["learning_rate_scales"] = [list(item) for item in scales]
     return {
       "model": workdir.model_identity(self.model),
       "VOCABULARY": vocabulary_sha256,
@@ -309,7 +313,7 @@ class Run:
       "packed_lengths": list(mixture.row_lengths),
       "BATCH_SIZE": self.batch_size,
       "SEED": self.seed,
-      "optimizer": dataclasses.asdict(self.optimizer),
+      "optimizer": optimizer,
       "z_loss": self.z_loss,
       "label_smoothing": self.label_smoothing,
       "training data (rows, templates, preprocessors, rates)": mixture.fingerprint,

@@ -215,6 +215,7 @@ def _fit(console, job, evaluate, directory, stop):
   made["feed"] = dataclasses.asdict(job.feed_config)
   if processes.is_primary():
     workdir.keep_data(directory, first_step, made)
+    workdir.drop_scores(directory, first_step)
 
   # --- What is said and kept of it.
   def is_tested(step):

@@ -113,7 +113,7 @@ DATA = {
   "no such task to rank by": (
     None,
     {"BEST_METRIC": "titles/likeness"},
-    ["BEST_METRIC = 'titles/likeness'", "'tiny_titles'"],
+    ["BEST_METRIC names 'titles/likeness'", "'tiny_titles'"],
   ),
   "no such task to show": (None, {"run__Run__show_task": "titles"}, ["'titles'"]),
 }

@@ -14,6 +14,11 @@ from tiny_project import checkpoint, contents, records, start
 from t5tune import train
 from t5tune.training import checkpoint_files, run_log
 
+# Of a write that fails, orbax drops the other half without awaiting it.
+pytestmark = pytest.mark.filterwarnings(
+  "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
 
 @pytest.fixture
 def poison(monkeypatch):

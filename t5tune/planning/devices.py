@@ -9,8 +9,10 @@ import jax
 from t5tune import errors
 from t5tune.planning import chips
 
-# libtpu looks for the TPU it runs on; told that there is none, it compiles at once.
+# libtpu looks for the TPU it runs on, and lets a single process have it; told that there
+# is none, it compiles at once, and beside a training on a TPU.
 _NO_TPU_HERE = {
+  "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
   "TPU_SKIP_MDS_QUERY": "1",
   "TPU_ACCELERATOR_TYPE": "v5litepod-8",
   "TPU_WORKER_HOSTNAMES": "localhost",

@@ -40,7 +40,8 @@ def test_the_training_step(mesh):
   assert real and found[0].platform == "tpu"
   run = dataclasses.replace(RUN, mesh=mesh)
   planned = estimate.of_run(run, topology, found)
-  assert planned.memory.fits and planned.memory.working > 0
+  assert planned.memory.fits  # what is so small never leaves the core
+  assert planned.memory.peak > planned.memory.params + planned.memory.opt_state
   assert planned.least_seconds > 0
   sums = [c for c in planned.collectives if c.kind in ("all-reduce", "reduce-scatter")]
   assert sums, "gradients are summed over devices"
@@ -57,16 +58,17 @@ def test_evaluation_and_greedy_decoding(slice_):
   assert set(lowered) == {"loss", "greedy decoding"}
   for name, program in lowered.items():
     compiled = program.compile()
-    assert compiled.memory_analysis().temp_size_in_bytes > 0, name
+    assert compiled.memory_analysis().argument_size_in_bytes > 0, name
     parsed = hlo_text.computations(compiled.as_text())
-    assert traffic.hbm_bytes(parsed) > 0
+    assert traffic.hbm_bytes(parsed) > 4 * RUN.model.emb_dim**2, name
 
 
 def test_a_model_that_is_too_large_is_refused_with_its_size():
   topology = chips.parse("v5e:2x4")
   found, _ = devices.of(topology)
-  # Logits of 4096 rows in float32: some hundred gigabytes a device.
-  run = dataclasses.replace(RUN, batch_size=2**22)
+  # Some 25 gigabytes of parameters, whole on every chip.
+  model = dataclasses.replace(RUN.model, emb_dim=4096, mlp_dim=2**18)
+  run = dataclasses.replace(RUN, model=model)
   planned = estimate.of_run(run, topology, found)
   assert not planned.memory.fits
   assert planned.memory.peak > topology.memory()
