@@ -119,7 +119,7 @@ def main() -> int:
   ratios, firsts = [], []
   with tempfile.TemporaryDirectory(dir=flags.workdir) as folder:
     saved = checkpoints.Checkpoints(pathlib.Path(folder))
-    steps_alone(training, 2)
+    steps_while_saving(training, saved)  # compiles what the checksums take
     for _ in range(flags.repeats):
       saving = steps_while_saving(training, saved)
       alone = steps_alone(training, max(len(saving), 3))
