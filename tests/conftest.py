@@ -1,6 +1,10 @@
 """Test environment: eight virtual CPU devices, set before jax is imported."""
 
 import os
+import signal
+from signal import SIGINT, SIGTERM
+
+import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
@@ -9,3 +13,12 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tiny_project import finished, project, workplace  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def signals():
+  """A command that ended in this process has left signals ignored; children inherit."""
+  handlers = {number: signal.getsignal(number) for number in (SIGINT, SIGTERM)}
+  yield
+  for number, handler in handlers.items():
+    signal.signal(number, handler)
