@@ -4,7 +4,7 @@
     python scripts/benchmark_loop.py --gin_file=multitask.gin \
       --gin_file=models/t5_mini.gin --gin.INIT=scratch --data_dir=DIR
 
-Trains through the loop of `train.py` itself, evaluation and checkpoints off; after
+Trains through the loop of `fit.py` itself, evaluation and checkpoints off; after
 every block of steps it makes as many updates without the loop, from a copy of the state
 and on a batch that already lies on the device. Both sides alternate, so that a noisy
 machine slows them alike. Prints milliseconds a step and the ratios.
@@ -21,7 +21,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from t5tune import command_line, config, job, train
+from t5tune import command_line, config, fit, job
 from t5tune import run as runs
 from t5tune.training import interrupt, run_log
 
@@ -91,7 +91,7 @@ def main() -> None:
     made = dataclasses.replace(made, step=dataclasses.replace(made.step, update=update))
     with jax.set_mesh(made.mesh), interrupt.Interrupt() as stop:
       try:
-        train._fit(run_log.console(), made, None, pathlib.Path(folder), stop)
+        fit.Fit(run_log.console(), made, None, pathlib.Path(folder), stop).to_the_end()
       except Done:
         pass
   loop, alone = (statistics.median(x) for x in (update.in_loop, update.alone))

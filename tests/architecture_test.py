@@ -26,8 +26,9 @@ MAY_IMPORT = {
   "run": _BELOW_RUN,
   "planning": {"planning", "training", "models", "data", "base"},
   "job": {"run", "planning", *_BELOW_RUN},
+  "fit": {"job_text", "job", *_BELOW_RUN},
   "job_text": {"job", "run", "planning", "evaluation", "data", "base"},
-  "commands": {"job_text", "job", "run", "planning", *_BELOW_RUN},
+  "commands": {"fit", "job_text", "job", "run", "planning", *_BELOW_RUN},
   "tasks": {"tasks", "data", "evaluation", "base"},
 }
 # These never import tensorflow, not even inside a function: it costs seconds and

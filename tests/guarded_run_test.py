@@ -3,6 +3,7 @@
 import json
 import resource
 import shutil
+import signal
 import time
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_project import checkpoint, contents, records, start
 
-from t5tune import train
+from t5tune import fit
 from t5tune.training import checkpoint_files, run_log
 
 # Of a write that fails, orbax drops the other half without awaiting it.
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.fixture
 def poison(monkeypatch):
   """Gives the batches of some steps weights that are no numbers."""
-  taken, poisoned = train._next_batch, []
+  taken, poisoned = fit.Fit._next_batch, []
   state = {"step": 0}
 
   def next_batch(*arguments):
@@ -39,7 +40,7 @@ def poison(monkeypatch):
   def poison(steps, after=0):
     poisoned[:], state["step"] = steps, after
 
-  monkeypatch.setattr(train, "_next_batch", next_batch)
+  monkeypatch.setattr(fit.Fit, "_next_batch", next_batch)
   return poison
 
 
@@ -70,7 +71,7 @@ def test_bad_batches_are_skipped_kept_and_told(workplace, tmp_path, poison, caps
     def stop_at_2(self, step, kind, *rest, **details):
       written(self, step, kind, *rest, **details)
       if (step, kind) == (2, "train"):
-        train.interrupt.signal.raise_signal(train.interrupt.signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
     patch.setattr(run_log.RunLog, "write", stop_at_2)
     assert start(stopped) == 75

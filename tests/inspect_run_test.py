@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_project import records, start
 
-from t5tune import inspect_tasks, train
+from t5tune import fit, inspect_tasks
 from t5tune.data.inspection import run_batches
 from t5tune.errors import UserError
 from t5tune.training import checkpoints, run_log
@@ -33,14 +33,14 @@ def digest(arrays) -> str:
 @pytest.fixture
 def received(monkeypatch):
   """Hashes of the batches that training steps take, in the order they take them."""
-  hashes, taken = [], train._next_batch
+  hashes, taken = [], fit.Fit._next_batch
 
   def next_batch(*arguments):
     batch = taken(*arguments)
     hashes.append(digest(batch))
     return batch
 
-  monkeypatch.setattr(train, "_next_batch", next_batch)
+  monkeypatch.setattr(fit.Fit, "_next_batch", next_batch)
   return hashes
 
 
