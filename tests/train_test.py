@@ -216,13 +216,22 @@ def test_epochs_give_the_length(workplace, tmp_path, capsys):
 
 def test_a_run_that_diverges_stops(workplace, tmp_path, capsys):
   workdir = tmp_path / "diverging"
-  bindings = {"LEARNING_RATE": 1e38, "EVAL_STEPS": 0}
+  bindings = {"LEARNING_RATE": 1e15, "EVAL_STEPS": 0}
   assert start(workdir, guard__GuardConfig__max_bad_steps=2, **bindings) == 2
   said = capsys.readouterr()
   assert "2 updates in a row were skipped" in said.err
   assert "Lower LEARNING_RATE" in said.err
-  assert "step 1 was skipped: loss and gradients are finite" in said.out
+  assert "step 2 was skipped: the loss is " in said.out
   skipped = [r["step"] for r in records(workdir) if r["kind"] == "skipped"]
-  assert skipped == [1, 2] and steps(workdir) == []
-  text = (workdir / "bad_batches" / "2.txt").read_text()
+  assert skipped == [2, 3] and steps(workdir) == []
+  text = (workdir / "bad_batches" / "3.txt").read_text()
   assert "Row 0, example 1" in text and "target:" in text
+
+
+def test_an_update_that_is_not_finite_is_never_saved(workplace, tmp_path, capsys):
+  workdir = tmp_path / "spoilt"
+  assert start(workdir, LEARNING_RATE=1e38, EVAL_STEPS=0, CHECKPOINT_STEPS=1) == 2
+  said = capsys.readouterr()
+  assert "step 1: this update spoilt the weights" in said.err
+  assert "at a learning rate of 1e+38" in said.err and "Traceback" not in said.err
+  assert steps(workdir) == []

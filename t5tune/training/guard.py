@@ -1,7 +1,8 @@
 """Guards the training: skipped steps, loss spikes, and when to give up.
 
-Reads what `train_step` measured. A step whose loss, gradients or update are not finite
-changed nothing; here its batch is kept, and said which parameters went bad.
+Reads what `train_step` measured. A step whose loss or gradients are not finite changed
+nothing; here its batch is kept, and said which parameters went bad. A step whose update
+is not finite has spoilt the parameters: the run ends before they are saved.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ _LEAST_LOSSES = 20  # before these the loss falls too fast to call anything usua
 _MOST_NAMED = 6
 _NORMAL = 1.4826  # standard deviations of normal values to their median deviation
 _FLOOR = 0.02  # least deviation that counts, as a share of the usual loss
+_IN_WORDS = {"skipped": "was skipped", "spoilt": "spoilt the weights"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Guard:
       metrics: what `train_step` returned.
 
     Raises:
-      UserError: too many steps in a row were skipped.
+      UserError: too many steps in a row were skipped, or an update was not finite.
     """
     self.settle()
     self._before = (step, batch, metrics)
@@ -101,17 +103,20 @@ class Guard:
     """Looks at what is left; called before anything is saved or evaluated.
 
     Raises:
-      UserError: too many steps in a row were skipped.
+      UserError: too many steps in a row were skipped, or an update was not finite.
     """
     if self._before is None:
       return
     (step, batch, metrics), self._before = self._before, None
-    finite, loss = jax.device_get((metrics["finite"], metrics["loss"]))
-    if finite:
+    looked_at = [metrics[name] for name in ("finite", "update_norm", "loss")]
+    finite, update_norm, loss = jax.device_get(looked_at)
+    if not finite:
+      self._skipped(step, batch, jax.device_get(metrics))
+    elif not math.isfinite(update_norm):
+      self._spoilt(step, batch, jax.device_get(metrics))
+    else:
       self._bad_in_a_row = 0
       self._look_for_spike(step, float(loss))
-    else:
-      self._skipped(step, batch, metrics)
 
   def state(self) -> dict[str, Any]:
     """Returns what `Guard` goes on with, as JSON values; call `settle` before."""
@@ -140,9 +145,36 @@ class Guard:
 
   def _skipped(self, step: int, batch, metrics) -> None:
     self._bad_in_a_row += 1
-    metrics = jax.device_get(metrics)
     names = bad_parameters(metrics["grad_squares"])
-    told = _in_words(float(metrics["loss"]), names)
+    why = _in_words(float(metrics["loss"]), names)
+    file, told = self._keep(step, batch, "skipped", why, metrics, names)
+    self._tell(f"step {step} {told}. The batch: {file}")
+    if self._bad_in_a_row >= self._config.max_bad_steps:
+      reason = (
+        f"{self._bad_in_a_row} updates in a row were skipped"
+        f" (guard.GuardConfig.max_bad_steps = {self._config.max_bad_steps}); the last"
+        f" {told}"
+      )
+      raise errors.UserError(self._what_now(step, reason))
+
+  def _spoilt(self, step: int, batch, metrics) -> None:
+    why = (
+      "loss and gradients are finite, but the update is not, at a learning rate of"
+      f" {float(metrics['learning_rate']):g}"
+    )
+    _, told = self._keep(step, batch, "spoilt", why, metrics, [])
+    reason = f"this update {told}. These weights are not saved"
+    raise errors.UserError(self._what_now(step, reason))
+
+  def _keep(
+    self, step: int, batch, kind: str, why: str, metrics, names
+  ) -> tuple[pathlib.Path, str]:
+    """Keeps the batch of a bad step, as arrays and text, and logs the step.
+
+    Returns:
+      The file with the text, and what happened, in words.
+    """
+    told = f"{_IN_WORDS[kind]}: {why}"
     if jax.process_count() > 1:
       batch = multihost_utils.process_allgather(batch, tiled=True)
     batch = {name: np.asarray(x) for name, x in batch.items()}
@@ -151,17 +183,14 @@ class Guard:
       arrays = io.BytesIO()
       np.savez_compressed(arrays, **batch)
       workdir.write_atomically(file.with_suffix(".npz"), arrays.getvalue())
-      title = f"Step {step} was skipped: {told}."
-      text = "\n".join([title, *batch_lines(batch, self._decode)])
+      text = "\n".join([f"Step {step} {told}.", *batch_lines(batch, self._decode)])
       workdir.write_atomically(file, text + "\n")
-    values = {name: float(metrics[name]) for name in ("loss", "grad_norm")}
-    details = {"why": told, "parameters": names}
-    self._log.write(step, "skipped", values, details=details)
-    self._tell(f"step {step} was skipped: {told}. The batch: {file}")
-    if self._bad_in_a_row >= self._config.max_bad_steps:
-      raise errors.UserError(self._too_many(step, told))
+    measured = ("loss", "grad_norm", "update_norm", "learning_rate")
+    numbers = {name: float(metrics[name]) for name in measured}
+    self._log.write(step, kind, numbers, details={"why": why, "parameters": names})
+    return file, told
 
-  def _too_many(self, step: int, told: str) -> str:
+  def _what_now(self, step: int, reason: str) -> str:
     folders = (self._directory / "checkpoints").glob("*")
     good = max((int(p.name) for p in folders if p.name.isdigit()), default=None)
     start = f"{self._directory}/checkpoints/{good}" if good is not None else None
@@ -172,10 +201,9 @@ class Guard:
     )
     go_on = f" that starts from --gin.INIT={start}" if start else ""
     return (
-      f"step {step}: {self._bad_in_a_row} updates in a row were skipped"
-      f" (guard.GuardConfig.max_bad_steps = {self._config.max_bad_steps}); {told}."
-      f" {where} Lower LEARNING_RATE, or set optimizers.OptimizerConfig.clip_norm, in a"
-      f" new --workdir{go_on}; look at {self._directory}/bad_batches first."
+      f"step {step}: {reason}. {where} Lower LEARNING_RATE, or set"
+      " optimizers.OptimizerConfig.clip_norm, in a new"
+      f" --workdir{go_on}; look at {self._directory}/bad_batches first."
     )
 
 
@@ -237,8 +265,6 @@ def batch_lines(
 def _in_words(loss: float, names: list[str]) -> str:
   if not math.isfinite(loss):
     return f"the loss is {loss}"
-  if not names:
-    return "loss and gradients are finite, but the optimiser's update is not"
   shown = ", ".join(names[:_MOST_NAMED])
   more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
   return f"the loss is {loss:g}, but the gradients of {shown}{more} are not finite"

@@ -59,8 +59,10 @@ def make_train_step(
   microbatches.
 
   Where the loss or a gradient is not finite, only the step changes: parameters, the
-  optimiser's state and the average stay as they are, bit by bit. Where only the update
-  is not (a learning rate out of all range), the optimiser has seen the gradients.
+  optimiser's state and the average stay as they are, bit by bit. That is known before
+  the update is: nothing waits for the norm of the whole update, for then all of it
+  would be held twice. So an `update_norm` that is not finite, as a learning rate out of
+  all range makes it, has spoilt the parameters.
 
   `metrics` are float32 scalars: `loss`, `z_loss` and `accuracy`, means over target
   tokens; `grad_norm` before clipping; `update_norm`, of what was to be added to the
@@ -121,11 +123,8 @@ def make_train_step(
       "learning_rate": jnp.asarray(optimizer.schedule(state.step), jnp.float32),
       "target_tokens": sums.tokens,
     }
-    # The optimiser's state does not wait for the norm of the whole update, for then all
-    # of it would be held twice.
-    learnable = jnp.isfinite(sums.objective) & jnp.isfinite(metrics["grad_norm"])
-    finite = learnable & jnp.isfinite(metrics["update_norm"])
-    opt_state = _where(learnable, opt_state, state.opt_state)
+    finite = jnp.isfinite(sums.objective) & jnp.isfinite(metrics["grad_norm"])
+    opt_state = _where(finite, opt_state, state.opt_state)
     average = _where(finite, average, state.average)
     params = optimizer.merge(state.params, _where(finite, moved, trainable))
     metrics |= {"finite": finite.astype(jnp.float32), "grad_squares": squares}
