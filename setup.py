@@ -10,7 +10,7 @@ VERSION = re.search(
   r'__version__ = "([^"]+)"', (ROOT / "t5tune" / "__init__.py").read_text()
 ).group(1)
 
-TEST = ["dill>=0.3.7", "pytest>=8.0,<10", "pyyaml>=6"]
+TEST = ["dill>=0.3.7", "pytest>=8.0,<10", "pytest-xdist>=3.5,<4", "pyyaml>=6"]
 
 setuptools.setup(
   name="t5tune",
