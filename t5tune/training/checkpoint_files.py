@@ -87,12 +87,17 @@ def remove(directory: pathlib.Path, step: int) -> None:
   shutil.rmtree(doomed, ignore_errors=True)
 
 
-def remove_leftovers(directory: pathlib.Path) -> None:
-  """Removes what was being written or removed when a process was killed or failed."""
-  for path in directory.iterdir() if directory.is_dir() else ():
-    step, dot, _ = path.name.partition(".")
-    if step.isdigit() and dot:
-      shutil.rmtree(path, ignore_errors=True)
+def remove_leftovers(directory: pathlib.Path) -> bool:
+  """Removes what was being written or removed when a process was killed or failed.
+
+  Returns:
+    Whether there was anything.
+  """
+  paths = list(directory.iterdir()) if directory.is_dir() else []
+  left = [p for p in paths if p.name.partition(".")[0].isdigit() and "." in p.name]
+  for path in left:
+    shutil.rmtree(path, ignore_errors=True)
+  return bool(left)
 
 
 def put_aside(directory: pathlib.Path, step: int) -> pathlib.Path:

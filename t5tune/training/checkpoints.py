@@ -7,6 +7,7 @@ import contextlib
 import os
 import pathlib
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from t5tune.training import checkpoint_files as files
 from t5tune.training.train_state import TrainState
 
 _NICE = 10  # the background gives way to training
+_MOST_LOOKS, _BETWEEN_LOOKS = 20, 0.5  # seconds, for writes that a failure left behind
 
 
 class Checkpoints(checkpoint_reader.Reader):
@@ -82,16 +84,25 @@ class Checkpoints(checkpoint_reader.Reader):
     tree = checkpoint_reader.tree_of(state)
     # Begun before the buffers are given away, awaited in the background.
     sums = array_checksums.by_path(array_checksums.checksums(tree))
-    folder = files.partial(self._directory, step) / files.ARRAYS
-    arguments = ocp.args.PyTreeSave(tree)
-    self._guarded(lambda: self._arrays.save(folder, args=arguments))
-    self._thread = threading.Thread(target=self._finish, args=(step, meta, sums))
+    begun = threading.Event()
+    work = (step, tree, sums, meta, begun)
+    self._thread = threading.Thread(target=self._write, args=work)
     self._thread.start()
+    begun.wait()
+    if self._failure is not None:
+      self.wait()
 
-  def _finish(self, step: int, meta: Mapping[str, Any], sums: dict[str, Any]) -> None:
+  def _write(self, step: int, tree, sums, meta, begun: threading.Event) -> None:
+    """Writes a checkpoint, in a thread of its own.
+
+    It, and the threads that orbax starts from it, give way to the training.
+    """
     try:
-      with contextlib.suppress(OSError):  # threads have no priority of their own
+      with contextlib.suppress(OSError):  # threads may have no priority of their own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+      folder = files.partial(self._directory, step) / files.ARRAYS
+      self._arrays.save(folder, args=ocp.args.PyTreeSave(tree))
+      begun.set()  # from here on the buffers may be given away
       self._arrays.wait_until_finished()
       if jax.process_index() == 0:
         sums = {name: int(x) for name, x in jax.device_get(sums).items()}
@@ -99,6 +110,8 @@ class Checkpoints(checkpoint_reader.Reader):
         self._remove_old(meta)
     except Exception as e:
       self._failure = e
+    finally:
+      begun.set()
 
   def _remove_old(self, meta: Mapping[str, Any]) -> None:
     best = checkpoint_reader.best_step(meta.get("best") or {})
@@ -177,6 +190,13 @@ class Checkpoints(checkpoint_reader.Reader):
       multihost_utils.sync_global_devices(f"put aside {step}")
     return aside
 
+  def _make_room(self) -> None:
+    """Removes the checkpoint that failed, until no write on its way brings it back."""
+    for _ in range(_MOST_LOOKS):
+      if not files.remove_leftovers(self._directory):
+        return
+      time.sleep(_BETWEEN_LOOKS)
+
   def _guarded(self, action: Callable[[], None]) -> None:
     try:
       action()
@@ -188,7 +208,7 @@ class Checkpoints(checkpoint_reader.Reader):
       return
     checkpoint_reader.drop_pending()
     if jax.process_index() == 0:
-      files.remove_leftovers(self._directory)  # their room is needed
+      self._make_room()
     whole = ", ".join(map(str, self.steps())) or "none"
     raise errors.UserError(
       f"cannot write a checkpoint to {self._directory}: {reason}."
