@@ -46,8 +46,9 @@ class T5Config:
     relpos_max_distance: distance from which all positions share a bucket.
     dtype: computation dtype, 'float32' or 'bfloat16'. Parameters, norms, softmax
       and loss are float32.
-    layer_loop: 'scan' compiles one layer for all, 'unroll' each layer, 'auto'
-      unrolls on the CPU, where a scan is slower, and scans elsewhere.
+    layer_loop: 'scan' compiles one layer for all, 'unroll' each layer. 'auto' unrolls
+      on the CPU, where a scan is slower, unless `remat` asks for less memory: the CPU's
+      compiler gains none from it in unrolled layers. Elsewhere it scans.
     remat: what the backward pass computes again rather than keeps: 'none'; 'full', of
       each layer all but its input, for a third more operations; 'dots', what is made
       without a kernel, attention scores before all.
@@ -110,7 +111,7 @@ class T5Config:
   @property
   def unroll(self) -> bool:
     if self.layer_loop == "auto":
-      return jax.default_backend() == "cpu"
+      return jax.default_backend() == "cpu" and self.remat == "none"
     return self.layer_loop == "unroll"
 
 

@@ -82,10 +82,9 @@ def prepare(run: Any, topology: chips.Topology) -> Any:
   if model.vocab_size is None:
     size = vocabularies.Tokenizer(run.vocabulary_path()).size
     model = t5.pad_vocab_size(model, size)
-  if model.layer_loop == "auto":
-    # What 'auto' means there, not on the machine that plans.
-    loop = "unroll" if topology.chip.kind == "cpu" else "scan"
-    model = dataclasses.replace(model, layer_loop=loop)
+  if model.layer_loop == "auto" and topology.chip.kind != "cpu":
+    # What 'auto' means there, not on the CPU that plans.
+    model = dataclasses.replace(model, layer_loop="scan")
   return run.with_model(model)
 
 

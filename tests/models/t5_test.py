@@ -98,7 +98,7 @@ def unrolled():
 
 
 @pytest.mark.parametrize(
-  "change", [{"remat": "full"}, {"layer_loop": "scan", "remat": "full"}], ids=str
+  "change", [{"remat": "dots"}, {"layer_loop": "scan", "remat": "full"}], ids=str
 )
 def test_how_layers_are_run_changes_no_gradient(unrolled, change):
   config, (loss, expected) = unrolled
@@ -110,6 +110,17 @@ def test_how_layers_are_run_changes_no_gradient(unrolled, change):
     scale = np.abs(a).max()
     assert scale > 1e-3, f"{path} has no gradient to compare"
     np.testing.assert_allclose(b, a, atol=1e-5 * scale, err_msg=str(path))
+
+
+@pytest.mark.parametrize(
+  "loop,remat,unrolls",
+  [("auto", "none", True), ("auto", "full", False), ("unroll", "full", True)],
+)
+def test_on_the_cpu_layers_are_unrolled_where_memory_is_not_asked_for(
+  loop, remat, unrolls
+):
+  config = dataclasses.replace(tiny_t5.CONFIG, layer_loop=loop, remat=remat)
+  assert config.unroll == unrolls
 
 
 def test_dropout_is_drawn_from_its_key_alone(alone):
