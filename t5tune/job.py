@@ -73,7 +73,7 @@ class Job:
     made = evaluator.for_run(
       self.run, self.request, self.mixture, self.model, self.mesh, self.tokenizer
     )
-    if self.run.eval_steps > 0 and processes.is_primary():  # it imports tensorflow
+    if self.run.chooses and processes.is_primary():  # it imports tensorflow
       split, chosen_by = self.run.eval_split, self.run.chosen_by
       measured = {task: made.metrics_of(task, split) for task in chosen_by.tasks}
       chosen_by.check_metrics(measured)

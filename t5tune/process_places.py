@@ -86,7 +86,7 @@ def _by_flags(coordinator_address, num_processes, process_id) -> Place | None:
   count = _number("num_processes", num_processes, 1, None)
   index = _number("process_id", process_id, 0, count - 1)
   host, colon, port = coordinator_address.rpartition(":")
-  if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+  if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 2**16:
     raise errors.UserError(
       f"--coordinator_address={coordinator_address}: give host:port of the first"
       " process (--process_id=0), with a free port there, such as host0:8476."
@@ -96,7 +96,7 @@ def _by_flags(coordinator_address, num_processes, process_id) -> Place | None:
 
 def _number(name: str, text: str | int, least: int, most: int | None) -> int:
   """Returns a number that a flag or its environment variable holds."""
-  value = int(text) if str(text).isdigit() else -1
+  value = int(text) if str(text).isascii() and str(text).isdigit() else -1
   if value < least or (most is not None and value > most):
     wanted = f"from {least} to {most}" if most is not None else f"{least} or more"
     raise errors.UserError(

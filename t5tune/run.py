@@ -140,12 +140,20 @@ class Run:
         f"EARLY_STOPPING = {self.early_stopping} looks at evaluations, and EVAL_STEPS ="
         f" {self.eval_steps} makes none. Set EVAL_STEPS."
       )
+    if self.eval_steps < 0:
+      raise errors.UserError(
+        f"EVAL_STEPS = {self.eval_steps}: it must be 0, for never, or more."
+      )
     self.chosen_by  # noqa: B018  checks BEST_METRIC
     if not 0 <= self.seed < 2**32:
       raise errors.UserError(f"SEED = {self.seed}: it must be from 0 to 2**32 - 1.")
     if not 0 <= self.label_smoothing < 1:
       raise errors.UserError(
         f"run.Run.label_smoothing = {self.label_smoothing}: it must be in [0, 1)."
+      )
+    if not 0 <= self.z_loss < math.inf:
+      raise errors.UserError(
+        f"run.Run.z_loss = {self.z_loss}: it must be 0 or more and finite."
       )
     if self.train_epochs is not None and not 0 < self.train_epochs < math.inf:
       raise errors.UserError(
@@ -201,7 +209,7 @@ class Run:
         f"{errors.did_you_mean(self.eval_split, known)} There is: {', '.join(known)}."
         " Set it, or EVAL_STEPS = 0."
       )
-    if self.eval_steps > 0:
+    if self.chooses:
       self.chosen_by.check_tasks(scored, self.eval_split)
     shown = [t.name for t in mixture.tasks if t.splits]
     if self.show_task is not None and self.show_task not in shown:
@@ -219,6 +227,11 @@ class Run:
   def chosen_by(self) -> checkpoint_choice.BestMetric:
     """What ranks checkpoints."""
     return checkpoint_choice.BestMetric.of(self.best_metric)
+
+  @property
+  def chooses(self) -> bool:
+    """Whether there are evaluations to choose by, or a choice that could be wrong."""
+    return self.eval_steps > 0 or self.best_metric != "average"
 
   @property
   def first_best(self) -> checkpoint_choice.Best:

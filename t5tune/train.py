@@ -6,6 +6,7 @@ Reads from top to bottom: what `job.py` puts together (mesh, data, model, optimi
 work directory, loop (`fit.py`). One update is `training/train_step.py`.
 """
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -60,28 +61,45 @@ def main(arguments: Sequence[str]) -> int:
   from t5tune import accelerators, processes
 
   accelerators.set_defaults()  # before jax starts
-  return processes.together(flags, lambda: _main(flags))
-
-
-def _main(flags) -> int:
-  """What every process of a run does."""
-  from t5tune import config, processes, run
-
   if flags.eval_only:
-    from t5tune.evaluation import checkpoint_scores
-
-    settings = config.load(flags.gin_file, flags.overrides).build(run.Run)
-    checkpoint_scores.score_checkpoints(settings, flags)
-    return 0
+    return processes.together(flags, lambda: _evaluate(flags))
   with interrupt.Interrupt() as stop:
     try:
-      configuration = config.load(flags.gin_file, flags.overrides)
-      return train(configuration.build(run.Run), configuration, flags, stop)
-    except interrupt.Stopped:  # all that there is lies on disk
-      if processes.is_primary():
-        again = "python -m t5tune.train " + shlex.join(sys.argv[1:])
-        print(f"Stopped; everything is saved. To continue:\n  {again}")
-      return command_line.SAVED_NOT_FINISHED
+      return processes.together(flags, lambda: _train(flags, stop))
+    except interrupt.Stopped:  # before the processes had met
+      return _stopped()
+
+
+def _evaluate(flags) -> int:
+  """What every process does with `--eval_only`."""
+  from t5tune import config, run
+  from t5tune.evaluation import checkpoint_scores
+
+  settings = config.load(flags.gin_file, flags.overrides).build(run.Run)
+  checkpoint_scores.score_checkpoints(settings, flags)
+  return 0
+
+
+def _train(flags, stop) -> int:
+  """What every process of a training does."""
+  try:
+    with stop.deferred():
+      from t5tune import config, fit, run  # noqa: F401  native code that none may break
+
+    configuration = config.load(flags.gin_file, flags.overrides)
+    return train(configuration.build(run.Run), configuration, flags, stop)
+  except interrupt.Stopped:
+    return _stopped()
+
+
+def _stopped() -> int:
+  """Says how a stopped run goes on: all that there is lies on disk."""
+  from t5tune import processes
+
+  if processes.is_primary():
+    again = "python -m t5tune.train " + shlex.join(sys.argv[1:])
+    print(f"Stopped; everything is saved. To continue:\n  {again}")
+  return command_line.SAVED_NOT_FINISHED
 
 
 def train(run, configuration, flags, stop) -> int:
@@ -121,18 +139,19 @@ def train(run, configuration, flags, stop) -> int:
   def open_directory():
     identity = job.run.identity(job.tokenizer.sha256, job.mixture)
     workdir.check(directory, identity, job.train_steps)
+    ours.enter_context(workdir.claimed(directory))
     changes = workdir.changed_bindings(directory, configuration.text)
     workdir.begin(directory, identity, configuration.text, job.tokenizer.path)
     shown = (job.mixture.name, job.data, job.train_steps, job.lengths_chosen)
     workdir.write_atomically(directory / "mixture.json", mixture_table.to_json(*shown))
     return changes
 
-  changes = processes.from_primary("work directory", open_directory)
-  processes.check_shared(directory)
-  job_text.print_summary(console, job, configuration, changes)
-
-  with jax.set_mesh(job.mesh):
-    step, best = fit.Fit(console, job, evaluate, directory, stop).to_the_end()
+  with contextlib.ExitStack() as ours:
+    changes = processes.from_primary("work directory", open_directory)
+    processes.check_shared(directory)
+    job_text.print_summary(console, job, configuration, changes)
+    with jax.set_mesh(job.mesh):
+      step, best = fit.Fit(console, job, evaluate, directory, stop).to_the_end()
   if step < job.train_steps:
     lines = [f"Ended at step {step}: {best.since} evaluations in a row were no better."]
     job_text.print_lines(console, lines)

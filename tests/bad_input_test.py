@@ -61,7 +61,10 @@ SETTINGS = {
   "no vocabulary": (["--gin.VOCABULARY=None"], ["VOCABULARY is not set"]),
   "no such weights": (["--gin.INIT=google/flan-t5-tiny"], ["google/flan-t5-tiny"]),
   "no such axis": (["--gin.MESH={datum: -1}"], ["datum", "'data'"]),
-  "half precision": (["--gin.DTYPE=float16"], ["float16", "bfloat16"]),
+  "half precision": (["--gin.DTYPE=float16"], ["overflow its range", "bfloat16"]),
+  "no such precision": (["--gin.DTYPE=bf16"], ["not supported. Did", "'bfloat16'"]),
+  "no factors to scale": (["--gin.LORA_ALPHA=32"], ["LORA_ALPHA = 32", "LORA_RANK"]),
+  "factors too wide": (["--gin.LORA_RANK=9999"], ["LORA_RANK = 9999", "wide"]),
   "no such flag": (["--data-dir=x"], ["'--data_dir'"]),
   "no such optimiser": (
     ["--gin.optimizers.OptimizerConfig.name=adm"],
@@ -132,9 +135,10 @@ def test_data_and_names(workplace, tmp_path, run, spoil, bindings, words):
 
 
 def test_no_such_metric_is_told_before_training(workplace, tmp_path, run):
-  outcome = run(flags(tmp_path / "run", BEST_METRIC="tiny_titles/likenes"))
-  assert_refused(outcome, ["Did you mean 'tiny_titles/likeness'"])
-  assert not (tmp_path / "run").exists()
+  for more in ({}, {"EVAL_STEPS": 0}):  # a later start may evaluate
+    outcome = run(flags(tmp_path / "run", BEST_METRIC="tiny_titles/likenes", **more))
+    assert_refused(outcome, ["Did you mean 'tiny_titles/likeness'"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_missing_data_directory(workplace, tmp_path, run):

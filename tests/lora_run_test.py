@@ -86,8 +86,8 @@ def test_no_other_base_no_other_factors(base, tmp_path, capsys):
     assert kept() == before
     return capsys.readouterr().err
 
-  for rank in (0, 3):
-    assert "model.lora" in refused(LORA_RANK=rank)
+  assert "model.lora" in refused(LORA_RANK=0, LORA_ALPHA=None)
+  assert "model.lora" in refused(LORA_RANK=3)
   assert "model.lora.alpha: 8 there, 2 now" in refused(LORA_ALPHA=2)
 
   file = base / "model.safetensors"

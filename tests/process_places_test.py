@@ -48,6 +48,7 @@ def test_flags_and_variables_say_the_same(monkeypatch):
     (("host0:1", None, "0"), r"missing: --num_processes \(or JAX_NUM_PROCESSES\)"),
     ((None, "2", None), "missing: --coordinator_address .*, --process_id"),
     (("host0:1", "two", "0"), "--num_processes=two: it must be a number 1 or more"),
+    (("host0:1", "²", "0"), "--num_processes=²: it must be a number 1 or more"),
     (("host0:1", "2", "2"), "--process_id=2: it must be a number from 0 to 1"),
     (("host0", "2", "0"), "--coordinator_address=host0: give host:port"),
     (("host0:99999", "2", "0"), "give host:port"),

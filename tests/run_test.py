@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 
@@ -54,6 +55,9 @@ def make(**changes) -> run.Run:
     ({"log_steps": 0}, "Run.log_steps = 0"),
     ({"max_passes": 0}, "Run.max_passes = 0"),
     ({"microbatches": 0}, "Run.microbatches = 0"),
+    ({"eval_steps": -5}, "EVAL_STEPS = -5: it must be 0, for never, or more"),
+    ({"z_loss": -1.0}, "Run.z_loss = -1.0"),
+    ({"z_loss": math.inf}, "Run.z_loss = inf"),
     ({"seed": -1}, "SEED = -1"),
     ({"seed": 2**32}, "SEED = 4294967296"),
     ({"packed_lengths": (31, 16)}, "at least INPUT_LENGTH = 32"),

@@ -10,8 +10,9 @@ import sys
 import pytest
 from tiny_project import checkpoint, contents, flags, records, start
 
-from t5tune import train
+from t5tune import processes, train
 from t5tune.training import run_log
+from t5tune.training import workdir as work_directory
 
 
 def steps(workdir) -> list[int]:
@@ -176,6 +177,25 @@ def test_scoring_before_and_after_training_stops_at_once(
   interrupt_at(None)
   assert start(workdir) == 0
   assert_same_run(workdir, finished)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_anything_is_there_is_a_stop(
+  workplace, tmp_path, monkeypatch, capsys, number
+):
+  monkeypatch.setattr(
+    processes, "together", lambda flags, command: signal.raise_signal(number)
+  )
+  assert start(tmp_path / "run") == 75
+  assert "To continue:" in capsys.readouterr().out
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_second_training_in_the_directory_is_refused(workplace, tmp_path, capsys):
+  with work_directory.claimed(tmp_path / "run"):
+    assert start(tmp_path / "run") == 2
+  assert f"--workdir={tmp_path / 'run'} is in use" in capsys.readouterr().err
+  assert [p.name for p in (tmp_path / "run").iterdir()] == ["in_use"]
 
 
 def test_a_second_interrupt_stops_at_once(workplace, tmp_path, interrupt_at):

@@ -52,6 +52,10 @@ class LoraConfig:
         f"LORA_ALPHA = {self.alpha}: it must be above 0 and finite, or None for"
         " LORA_RANK."
       )
+    if self.alpha is not None and not self.rank:
+      raise errors.UserError(
+        f"LORA_ALPHA = {self.alpha} goes with LORA_RANK, which is 0: there is no LoRA."
+      )
     if not 0 <= self.dropout_rate < 1:
       raise errors.UserError(
         f"lora.LoraConfig.dropout_rate = {self.dropout_rate}: it must be in [0, 1)."

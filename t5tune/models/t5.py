@@ -92,10 +92,18 @@ class T5Config:
         inputs = layers.mlp_inputs(self.mlp_activations)
         kernels = ("query", "key", "value", "out", *inputs, "wo")
         self.lora.check_targets(kernels)
+        if self.lora.rank > self.emb_dim:
+          raise errors.UserError(
+            f"LORA_RANK = {self.lora.rank}: the kernels of this model are"
+            f" {self.emb_dim} wide, and factors are to be narrower. Try 4 to 64."
+          )
     if self.dtype not in ("float32", "bfloat16"):
-      reason = ": T5's activations overflow its range" if "16" in self.dtype else ""
+      half = self.dtype in ("float16", "half")
+      reason = ": T5's activations overflow its range" if half else ""
+      near = errors.did_you_mean(self.dtype, ["bfloat16", "float32"])
       raise errors.UserError(
-        f"DTYPE = {self.dtype!r} is not supported{reason}. Use 'bfloat16' or 'float32'."
+        f"DTYPE = {self.dtype!r} is not supported{reason}.{'' if half else near} Use"
+        " 'bfloat16' or 'float32'."
       )
 
   @property

@@ -80,6 +80,7 @@ CHIPS = {
     Chip("cpu", "cpu", None),
   )
 }
+_MOST_DEVICES = 4096
 _FORMS = "v5e:4x4, v6e-64, v5p-8 (8 cores, 4 chips), h100:8 or cpu"
 
 
@@ -128,6 +129,16 @@ def parse(text: str) -> Topology:
   Raises:
     UserError: there is no such chip, or no slice of that size.
   """
+  topology = _parse(text)
+  if topology.count > _MOST_DEVICES:
+    raise errors.UserError(
+      f"--topology={text}: {topology.count:,} devices; at most {_MOST_DEVICES:,} can be"
+      f" planned for. Write {_FORMS}."
+    )
+  return topology
+
+
+def _parse(text: str) -> Topology:
   name, separator, size = re.fullmatch(r"([^:-]*)([:-]?)(.*)", text).groups()
   if name == "v5litepod":
     name = "v5e"

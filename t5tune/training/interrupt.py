@@ -3,6 +3,7 @@
 Schedulers take a machine away with SIGTERM and, after a grace period, SIGKILL.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -10,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 from t5tune import command_line
 
@@ -42,7 +44,7 @@ class Interrupt:
       patience: seconds until a main thread that does not react is ended.
     """
     self.requested = False
-    self._patience, self._held = patience, False
+    self._patience, self._held, self._silent = patience, False, False
     self._before = {}
 
   def __enter__(self):
@@ -65,6 +67,21 @@ class Interrupt:
     """From here on there are steps that no checkpoint has: signals wait for a save."""
     self._held = True
 
+  @contextlib.contextmanager
+  def deferred(self) -> Iterator[None]:
+    """Signals wait for the end of what may not be broken off, such as an import.
+
+    Raises:
+      Stopped: at the end, where one came.
+    """
+    self._held = self._silent = True
+    try:
+      yield
+    finally:
+      self._held = self._silent = False
+    if self.requested:
+      raise Stopped
+
   def release(self) -> None:
     """All is saved again; raises `Stopped` where a signal came meanwhile."""
     self._held = False
@@ -77,7 +94,7 @@ class Interrupt:
       raise Stopped
     if again and number == signal.SIGINT:
       raise KeyboardInterrupt
-    if not again:
+    if not again and not self._silent:
       print(
         "\nstopping: finishing this step and saving; Ctrl-C once more to stop at once",
         file=sys.stderr,

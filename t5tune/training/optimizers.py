@@ -6,6 +6,7 @@ neither gradients nor state.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -101,6 +102,10 @@ class OptimizerConfig:
         raise errors.UserError(
           f"{_SETTING}{name} = {getattr(self, name)}: it must be {wanted}."
         )
+    for name, value in vars(self).items():
+      numbers = value.values() if isinstance(value, Mapping) else [value]
+      if any(isinstance(x, float) and not math.isfinite(x) for x in numbers):
+        raise errors.UserError(f"{_SETTING}{name} = {value}: it must be finite.")
     if self.warmup_steps and self.warmup_epochs:
       raise errors.UserError(
         f"{_SETTING}warmup_steps = {self.warmup_steps} and warmup_epochs ="
@@ -214,9 +219,15 @@ def make_optimizer(
       config.no_weight_decay, names, _SETTING + "no_weight_decay"
     )
     parts.append(optax.add_decayed_weights(config.weight_decay, _all_but(spared)))
-  warmup = config.warmup_steps
+  warmup, given = config.warmup_steps, f"warmup_steps = {config.warmup_steps}"
   if config.warmup_epochs:
     warmup = schedules.epochs_to_steps(config.warmup_epochs, steps_per_epoch)
+    given = f"warmup_epochs = {config.warmup_epochs} ({warmup} steps)"
+  if warmup >= train_steps and config.schedule in ("linear", "cosine"):
+    raise errors.UserError(
+      f"{_SETTING}{given} leaves no step of {train_steps} for the"
+      f" {config.schedule!r} schedule; lower the warm-up or raise TRAIN_STEPS."
+    )
   return Optimizer(
     names=frozenset(trainable),
     directions=optax.chain(*parts),

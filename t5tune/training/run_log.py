@@ -4,7 +4,9 @@ import contextlib
 import functools
 import json
 import math
+import os
 import pathlib
+import signal
 import sys
 import time
 from collections.abc import Collection, Mapping
@@ -206,10 +208,22 @@ def clock(seconds: float) -> str:
   return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+class _Console(Console):
+  """A console whose reader may go away."""
+
+  def on_broken_pipe(self) -> None:
+    """Saves and stops as at a SIGTERM; what is still printed goes nowhere."""
+    self.quiet = True
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    print("what read this output has gone away: stopping", file=sys.stderr)
+    signal.raise_signal(signal.SIGTERM)
+
+
 def console(quiet: bool = False) -> Console:
   """Returns the console; where output goes to a file, lines are not folded.
 
   Args:
     quiet: whether to print nothing, as processes other than the primary do.
   """
-  return Console(width=None if sys.stdout.isatty() else 160, quiet=quiet)
+  return _Console(width=None if sys.stdout.isatty() else 160, quiet=quiet)

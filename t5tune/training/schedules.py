@@ -5,8 +5,6 @@ import math
 import jax.numpy as jnp
 import optax
 
-from t5tune import errors
-
 
 def make_schedule(
   name: str,
@@ -27,17 +25,10 @@ def make_schedule(
     name: 'constant', 'linear', 'cosine' or 'rsqrt'.
     peak: the highest rate.
     train_steps: updates of the run.
-    warmup_steps: updates before the peak.
+    warmup_steps: updates before the peak; fewer than `train_steps` for 'linear' and
+      'cosine'.
     final_share: share of the peak that 'linear' and 'cosine' fall to.
-
-  Raises:
-    UserError: the warm-up leaves no step for a schedule that ends.
   """
-  if warmup_steps >= train_steps and name in ("linear", "cosine"):
-    raise errors.UserError(
-      f"optimizers.OptimizerConfig.warmup_steps = {warmup_steps} leaves no step of"
-      f" {train_steps} for the {name!r} schedule; lower the warm-up or raise TRAIN_STEPS."
-    )
   rest = train_steps - warmup_steps
   start = max(warmup_steps, 1)
   after = {

@@ -1,5 +1,6 @@
 """The work directory: what a run leaves behind, and whether it may go on there.
 
+in_use          locked while a training runs here
 config.gin      the complete configuration of the latest start
 run.json        what must not change between starts
 mixture.json    examples, rate and epochs of every task
@@ -14,12 +15,16 @@ scores/         <purpose>-<step>.json, an evaluation
 predictions/    <task>-<purpose>-<step>.jsonl, its rows
 """
 
+import contextlib
 import dataclasses
+import errno
+import fcntl
 import json
 import os
 import pathlib
+import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5tune import errors
@@ -93,10 +98,46 @@ def write_atomically(path: pathlib.Path, content: str | bytes) -> None:
 
 def cannot_write(path: pathlib.Path, e: OSError) -> errors.UserError:
   """Returns the error for a file of the work directory that cannot be written."""
+  full = e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+  fix = "Free space there" if full else "Make it a directory that can be written"
   return errors.UserError(
-    f"cannot write {path}: {e.strerror or e}. Free space there, or name another"
-    " --workdir."
+    f"cannot write {path}: {e.strerror or e}. {fix}, or name another --workdir."
   )
+
+
+@contextlib.contextmanager
+def claimed(workdir: pathlib.Path) -> Iterator[None]:
+  """Keeps other trainings out of a work directory, until this one ends or is killed.
+
+  Args:
+    workdir: the directory; it is made if need be.
+
+  Raises:
+    UserError: another process trains there, or it cannot be written.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = (workdir / "in_use").open("a+")
+  except OSError as e:
+    raise cannot_write(workdir, e) from e
+  with lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      lock.seek(0)
+      holder = lock.read().strip() or "another process"
+      raise errors.UserError(
+        f"--workdir={workdir} is in use: {holder} trains there. Wait for it or stop it,"
+        " or name another --workdir."
+      ) from None
+    except OSError:  # a disk that has no locks
+      yield
+      return
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    lock.flush()
+    yield
+    lock.truncate(0)
 
 
 def check(workdir: pathlib.Path, identity: Mapping[str, Any], train_steps: int) -> None:
@@ -119,9 +160,12 @@ def check(workdir: pathlib.Path, identity: Mapping[str, Any], train_steps: int) 
       f.flush()
   except OSError as e:
     raise cannot_write(workdir, e) from e
+  folder = workdir / "checkpoints"
+  if folder.exists() and not folder.is_dir():
+    raise errors.UserError(f"{folder} is a file, not a directory: move it away.")
   file = workdir / "run.json"
   if not file.is_file():
-    if (workdir / "checkpoints").is_dir():
+    if folder.is_dir():
       raise errors.UserError(
         f"--workdir={workdir} has checkpoints but no run.json, so they cannot be"
         " matched with this configuration. Name a new --workdir."

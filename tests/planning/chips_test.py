@@ -44,6 +44,8 @@ def test_other_machines_have_a_number_of_devices():
     ("h100:4x4", "is no size"),
     ("h100:0", "is no size"),
     ("", "no chip ''"),
+    ("cpu:999999999999", "999,999,999,999 devices; at most 4,096"),
+    ("v5e:99999x99999", "at most 4,096"),
   ],
 )
 def test_what_is_no_machine_is_refused(name, said):

@@ -48,6 +48,18 @@ def test_a_signal_waits_for_a_save(number, capfd):
       stop.release()
 
 
+@pytest.mark.parametrize("number", BOTH)
+def test_a_signal_waits_for_the_end_of_an_import(number, capfd):
+  with interrupt.Interrupt() as stop:
+    with pytest.raises(interrupt.Stopped):
+      with stop.deferred():
+        send(number)
+        imported = True  # and nothing was raised
+    assert imported and capfd.readouterr().err == ""
+    with pytest.raises(interrupt.Stopped):
+      send(number)
+
+
 def test_no_signal_no_stop():
   with interrupt.Interrupt() as stop:
     stop.hold()

@@ -1,5 +1,7 @@
 """Tests of what an optimiser's settings say: rates, averages, values out of range."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,6 +63,10 @@ def test_the_average_follows_the_parameters():
     ({"learning_rate_scales": {".*": 0.0}}, "positive factors; .*freeze keeps"),
     ({"beta1": 1.0}, "beta1 = 1.0: it must be at least 0 and below 1"),
     ({"epsilon": 0.0}, "epsilon = 0.0: it must be positive"),
+    ({"learning_rate": math.inf}, "learning_rate = inf: it must be finite"),
+    ({"warmup_epochs": math.inf}, "warmup_epochs = inf: it must be finite"),
+    ({"weight_decay": math.inf}, "weight_decay = inf: it must be finite"),
+    ({"learning_rate_scales": {".*": math.inf}}, "learning_rate_scales = .*finite"),
   ],
   ids=str,
 )

@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import subprocess
+import sys
 import time
 
 import pytest
@@ -80,6 +82,30 @@ def test_what_is_not_finite_is_null(tmp_path):
   assert records(tmp_path) == [
     {"step": 3, "kind": "skipped", "loss": None, "grad_norm": None, "rate": 0.5}
   ]
+
+
+def test_a_reader_that_goes_away_is_a_sigterm():
+  code = (
+    "import signal, sys\n"
+    "from t5tune.training import run_log\n"
+    "console, came = run_log.console(), []\n"
+    "signal.signal(signal.SIGTERM, lambda *_: came.append(1))\n"
+    "sys.stdin.read()\n"
+    "for _ in range(3):\n"
+    "  console.print('step')\n"
+    "  print('step', flush=True)\n"
+    "sys.exit(70 + len(came))\n"
+  )
+  ends = {
+    "stdin": subprocess.PIPE,
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.PIPE,
+  }
+  training = subprocess.Popen([sys.executable, "-c", code], **ends)
+  training.stdout.close()
+  training.stdin.close()
+  assert training.wait(60) == 71
+  assert b"has gone away: stopping" in training.stderr.read()
 
 
 def test_values_are_on_disk_at_once(tmp_path):

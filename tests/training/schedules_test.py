@@ -52,10 +52,18 @@ def test_rsqrt_is_that_of_t5s_pre_training():
     assert schedule(jnp.int32(step)) == pytest.approx(max(step, 1e4) ** -0.5, rel=1e-5)
 
 
-def test_a_warm_up_as_long_as_the_run_leaves_no_decay():
-  for name in ("linear", "cosine"):
-    with pytest.raises(errors.UserError, match="warmup_steps = 10 .* 10 .*TRAIN_STEPS"):
-      rates(name, 10, warmup=10)
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+@pytest.mark.parametrize(
+  "given,said",
+  [
+    ({"warmup_steps": 10}, "warmup_steps = 10 leaves no step of 10"),
+    ({"warmup_epochs": 0.8}, r"warmup_epochs = 0.8 \(10 steps\) leaves no step of 10"),
+  ],
+)
+def test_a_warm_up_as_long_as_the_run_leaves_no_decay(name, given, said):
+  config = optimizers.OptimizerConfig(schedule=name, **given)
+  with pytest.raises(errors.UserError, match=f"{said} .*TRAIN_STEPS"):
+    optimizers.make_optimizer(config, {"kernel": None}, 10, steps_per_epoch=12.5)
   assert rates("constant", 10, warmup=10)[4] == pytest.approx(0.5)
 
 

@@ -1,8 +1,12 @@
 """Tests of the work directory: what it refuses, and that it changes nothing."""
 
+import errno
 import json
 import os
 import pathlib
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -95,6 +99,40 @@ def test_a_file_in_place_of_the_directory(tmp_path):
     with pytest.raises(errors.UserError, match=f"{file} is a file, not a directory"):
       workdir.check(path, IDENTITY, 1)
   assert file.read_text() == "kept"
+
+
+def test_a_file_in_place_of_the_checkpoints(tmp_path):
+  (tmp_path / "checkpoints").write_text("kept")
+  with pytest.raises(errors.UserError, match="checkpoints is a file, .* move it away"):
+    workdir.check(tmp_path, IDENTITY, 1)
+
+
+def test_one_training_at_a_time(tmp_path):
+  with workdir.claimed(tmp_path / "run"):
+    with pytest.raises(errors.UserError, match=f"in use: process {os.getpid()} on "):
+      with workdir.claimed(tmp_path / "run"):
+        pass
+  with workdir.claimed(tmp_path / "run"):  # whoever was there before has ended
+    pass
+
+
+def test_who_was_killed_holds_no_directory(tmp_path):
+  code = (
+    "import os, pathlib, signal\n"
+    "from t5tune.training import workdir\n"
+    f"with workdir.claimed(pathlib.Path({str(tmp_path)!r})):\n"
+    "  os.kill(os.getpid(), signal.SIGKILL)\n"
+  )
+  assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+  assert "process " in (tmp_path / "in_use").read_text()
+  with workdir.claimed(tmp_path):
+    pass
+
+
+def test_only_a_full_disk_asks_for_space(tmp_path):
+  say = lambda number: str(workdir.cannot_write(tmp_path, OSError(number, "no")))  # noqa: E731
+  assert "Free space there" in say(errno.ENOSPC)
+  assert "directory that can be written" in say(errno.EACCES)
 
 
 def test_checkpoints_of_nobody_knows_which_run(tmp_path):
