@@ -37,8 +37,9 @@ SETTINGS = [
 ONE = Setting(layer_loop="unroll", dropout_rate=0.1)
 TWO = Setting("adamw", 2, layer_loop="scan", lora=True, dropout_rate=0.1)
 THREE = Setting("adafactor", 2, "bfloat16", "scan", dropout_rate=0.1)
+FOUR = Setting(layer_loop="scan", lora=True, dropout_rate=0.1)
 COVERING = list(
-  zip(MESHES, (ONE, TWO, THREE, TWO, ONE, THREE, TWO, THREE, ONE, TWO), strict=True)
+  zip(MESHES, (ONE, TWO, THREE, FOUR, ONE, THREE, TWO, THREE, FOUR, TWO), strict=True)
 )
 
 
