@@ -11,9 +11,8 @@ from jax.sharding import Mesh
 
 from t5tune import errors, partitioning, processes
 from t5tune.data import index, packing, token_store, vocabularies
-from t5tune.evaluation import baselines, scoring
-from t5tune.models import beam_search, decoding
-from t5tune.training import train_step
+from t5tune.evaluation import baselines, programs, scoring
+from t5tune.models import decoding
 from t5tune.training.train_state import Model
 
 
@@ -75,23 +74,6 @@ class _Answers(NamedTuple):
   scores: dict[str, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class EvalConfig:
-  """How to evaluate.
-
-  Attributes:
-    batch_size: rows decoded together.
-    input_length: longest input.
-    target_length: longest target, and most tokens decoded.
-    beam: how to decode; with one beam, greedily.
-  """
-
-  batch_size: int
-  input_length: int
-  target_length: int
-  beam: beam_search.BeamConfig = beam_search.BeamConfig(num_beams=1)
-
-
 class Evaluator:
   """Evaluates parameters on the tasks of a prepared mixture."""
 
@@ -99,28 +81,16 @@ class Evaluator:
     self,
     model: Model,
     mesh: Mesh,
-    config: EvalConfig,
+    config: programs.EvalConfig,
     mixture: index.PreparedMixture,
     tokenizer: vocabularies.Tokenizer,
     scorer: scoring.Scorer,
   ):
     self._mesh, self._config, self._mixture = mesh, config, mixture
     self._tokenizer, self._scorer = tokenizer, scorer
-    replicated = partitioning.replicated(mesh)
-
-    def decode(params, *inputs):
-      module = model.merge(params)
-      if config.beam.num_beams == 1:
-        return decoding.greedy(module, *inputs, config.target_length)
-      length = config.target_length
-      return beam_search.beam_search(module, *inputs, length, config.beam)[0][:, 0]
-
-    def loss(params, batch):
-      return train_step.batch_loss(model, params, batch, None)
-
     # One program for each input length; the tasks share them.
-    self._decode = jax.jit(decode, out_shardings=replicated)
-    self._loss = jax.jit(loss, out_shardings=replicated)
+    self._decode = programs.jit_decode(model, mesh, config)
+    self._loss = programs.jit_loss(model, mesh)
 
   def evaluate(
     self,
@@ -317,7 +287,7 @@ def for_run(run, request: index.Request, mixture, model: Model, mesh: Mesh, toke
     tokenizer: the run's vocabulary.
   """
   lengths = (run.input_length, run.target_length)
-  config = EvalConfig(run.eval_batch_size, *lengths, run.beam)
+  config = programs.EvalConfig(run.eval_batch_size, *lengths, run.beam)
   scorer = scoring.Scorer(request)
   return Evaluator(model, mesh, config, mixture, tokenizer, scorer)
 

@@ -12,7 +12,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from t5tune import partitioning
-from t5tune.models import decoding
 from t5tune.training import optimizers, train_state, train_step
 
 
@@ -113,40 +112,6 @@ def training_step(
     batch=abstract_batch(mesh, run.batch_size, row_lengths),
     key=jax.eval_shape(lambda: jax.random.key(0)),
   )
-
-
-def evaluation_programs(
-  run: Any, model: train_state.Model, mesh: Mesh
-) -> dict[str, Any]:
-  """Returns the lowered programs of an evaluation, each for a whole batch.
-
-  Args:
-    run: the settings.
-    model: the model.
-    mesh: the mesh.
-
-  Returns:
-    'loss' and 'greedy decoding' -> `jax.stages.Lowered`.
-  """
-  params = model.abstract_params(mesh)
-  lengths = (run.input_length, run.target_length)
-  batch = abstract_batch(mesh, run.eval_batch_size, lengths)
-  inputs = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
-
-  def loss(params, batch):
-    return train_step.batch_loss(model, params, batch, None)
-
-  def decode(params, *inputs):
-    return decoding.greedy(model.merge(params), *inputs, run.target_length)
-
-  with jax.set_mesh(mesh):
-    replicated = partitioning.replicated(mesh)
-    return {
-      "loss": jax.jit(loss, out_shardings=replicated).lower(params, batch),
-      "greedy decoding": jax.jit(decode, out_shardings=replicated).lower(
-        params, *inputs
-      ),
-    }
 
 
 def abstract_batch(mesh: Mesh, rows: int, lengths: tuple[int, int]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from t5tune import partitioning
 from t5tune.data import index, token_store, vocabularies
-from t5tune.evaluation import evaluator
+from t5tune.evaluation import evaluator, programs
 from t5tune.models import t5
 from t5tune.training import train_state
 
@@ -92,7 +92,7 @@ class Setup:
     self.mesh = partitioning.make_mesh({}, jax.devices()[:1])
 
   def evaluator(self, batch_size=4, input_length=64, target_length=8):
-    config = evaluator.EvalConfig(batch_size, input_length, target_length)
+    config = programs.EvalConfig(batch_size, input_length, target_length)
     return evaluator.Evaluator(
       self.model, self.mesh, config, self.mixture, self.tokenizer, Scorer()
     )

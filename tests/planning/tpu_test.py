@@ -5,9 +5,12 @@ Run by `scripts/test -m tpu` where libtpu is installed (`pip install 't5tune[tpu
 
 import dataclasses
 
+import jax
 import pytest
 
 from t5tune import partitioning
+from t5tune.evaluation import programs as evaluation
+from t5tune.models import beam_search
 from t5tune.planning import chips, devices, estimate, hlo_text, programs, traffic
 from t5tune.training import train_state
 from tests.planning import plans
@@ -40,17 +43,28 @@ def test_the_training_step(mesh):
 
 
 @pytest.mark.parametrize("slice_", ["v5e:2x4", "v6e:2x4", "v5p:2x2x2"])
-def test_evaluation_and_greedy_decoding(slice_):
+@pytest.mark.parametrize("beams", [1, 4], ids=["greedy", "beam"])
+def test_what_an_evaluation_compiles(slice_, beams):
   found, _ = devices.of(chips.parse(slice_))
   mesh = partitioning.make_mesh({"data": 2, "fsdp": 2, "tensor": 2}, found)
   model = train_state.Model(RUN.model)
-  lowered = programs.evaluation_programs(RUN, model, mesh)
-  assert set(lowered) == {"loss", "greedy decoding"}
-  for name, program in lowered.items():
+  beam = beam_search.BeamConfig(num_beams=beams)
+  config = evaluation.EvalConfig(
+    RUN.eval_batch_size, RUN.input_length, RUN.target_length, beam
+  )
+  params = model.abstract_params(mesh)
+  lengths = (config.input_length, config.target_length)
+  batch = programs.abstract_batch(mesh, config.batch_size, lengths)
+  inputs = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
+  with jax.set_mesh(mesh):
+    lowered = [evaluation.jit_decode(model, mesh, config).lower(params, *inputs)]
+    if beams == 1:
+      lowered.append(evaluation.jit_loss(model, mesh).lower(params, batch))
+  for program in lowered:
     compiled = program.compile()
-    assert compiled.memory_analysis().argument_size_in_bytes > 0, name
+    assert compiled.memory_analysis().argument_size_in_bytes > 0
     parsed = hlo_text.computations(compiled.as_text())
-    assert traffic.hbm_bytes(parsed) > 4 * RUN.model.emb_dim**2, name
+    assert traffic.hbm_bytes(parsed) > 4 * RUN.model.emb_dim**2
 
 
 def test_a_model_that_is_too_large_is_refused_with_its_size():
