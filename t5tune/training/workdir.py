@@ -117,7 +117,7 @@ def claimed(workdir: pathlib.Path) -> Iterator[None]:
   """
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    lock = (workdir / "in_use").open("a+")
+    lock = (workdir / "in_use").open("ab+", buffering=0)
   except OSError as e:
     raise cannot_write(workdir, e) from e
   with lock:
@@ -125,7 +125,7 @@ def claimed(workdir: pathlib.Path) -> Iterator[None]:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       lock.seek(0)
-      holder = lock.read().strip() or "another process"
+      holder = lock.read().decode().strip() or "another process"
       raise errors.UserError(
         f"--workdir={workdir} is in use: {holder} trains there. Wait for it or stop it,"
         " or name another --workdir."
@@ -134,8 +134,8 @@ def claimed(workdir: pathlib.Path) -> Iterator[None]:
       yield
       return
     lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    lock.flush()
+    with contextlib.suppress(OSError):  # the lock holds on a full disk, too
+      lock.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     yield
     lock.truncate(0)
 
