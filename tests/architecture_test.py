@@ -13,7 +13,7 @@ BASE = {
   *("command_line", "partitioning", "accelerators"),
   *("processes", "process_places", "process_links"),
 }
-COMMANDS = {"train", "eval", "convert", "prepare", "inspect_tasks", "plan"}
+COMMANDS = {"train", "eval", "convert", "prepare", "inspect_tasks", "plan", "score"}
 _BELOW_RUN = {"evaluation", "weights", "training", "models", "data", "base"}
 # Each layer with what it may import; `run` joins the configurations of all.
 MAY_IMPORT = {

@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-  "command", ["train", "eval", "convert", "prepare", "inspect_tasks", "plan"]
+  "command", ["train", "eval", "convert", "prepare", "inspect_tasks", "plan", "score"]
 )
 def test_help_takes_less_than_a_second(command):
   started = subprocess.Popen(

@@ -61,7 +61,7 @@ def save(
   scores = {
     "step": step,
     "settings": settings,
-    "rouge": rouge.FINGERPRINT,
+    "rouge": rouge.DEFAULT.fingerprint,
     "tasks": tasks,
   }
   workdir.write_atomically(file, json.dumps(scores, indent=1) + "\n")

@@ -54,7 +54,7 @@ def print_scores(
       first = False
   console.print(table)
   if any(name.startswith("rouge") for s in after.values() for name in s["scores"]):
-    console.print(f"ROUGE profile: {rouge.FINGERPRINT}", highlight=False)
+    console.print(f"ROUGE profile: {rouge.DEFAULT.fingerprint}", highlight=False)
   capped = [task for task, s in after.items() if s["at_cap"] > 0.02]
   if capped:
     console.print(
