@@ -13,7 +13,16 @@ BASE = {
   *("command_line", "partitioning", "accelerators"),
   *("processes", "process_places", "process_links"),
 }
-COMMANDS = {"train", "eval", "convert", "prepare", "inspect_tasks", "plan", "score"}
+COMMANDS = {
+  "train",
+  "eval",
+  "convert",
+  "prepare",
+  "inspect_tasks",
+  "plan",
+  "score",
+  "infer",
+}
 _BELOW_RUN = {"evaluation", "weights", "training", "models", "data", "base"}
 # Each layer with what it may import; `run` joins the configurations of all.
 MAY_IMPORT = {
@@ -23,12 +32,14 @@ MAY_IMPORT = {
   "training": {"training", "models", "base"},
   "weights": {"weights", "training", "models", "base"},
   "evaluation": {"evaluation", "weights", "training", "models", "data", "base"},
+  "generation": _BELOW_RUN,
+  "package": {"generation"},  # inside `load` alone
   "run": _BELOW_RUN,
   "planning": {"planning", "training", "models", "data", "base"},
   "job": {"run", "planning", *_BELOW_RUN},
   "fit": {"job_text", "job", *_BELOW_RUN},
   "job_text": {"job", "run", "planning", "evaluation", "data", "base"},
-  "commands": {"fit", "job_text", "job", "run", "planning", *_BELOW_RUN},
+  "commands": {"fit", "job_text", "job", "run", "planning", "generation", *_BELOW_RUN},
   "tasks": {"tasks", "data", "evaluation", "base"},
 }
 # These never import tensorflow, not even inside a function: it costs seconds and
@@ -66,7 +77,9 @@ def layer(module: str) -> str:
   name = parts[1] if len(parts) > 1 else "base"
   if name in COMMANDS:
     return "commands"
-  if name in BASE or module == "t5tune":
+  if module == "t5tune":
+    return "package"
+  if name in BASE:
     return "base"
   assert name in MAY_IMPORT, f"{module} belongs to no layer of docs/architecture.md"
   return name

@@ -8,7 +8,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-  "command", ["train", "eval", "convert", "prepare", "inspect_tasks", "plan", "score"]
+  "command",
+  ["train", "eval", "convert", "prepare", "inspect_tasks", "plan", "score", "infer"],
 )
 def test_help_takes_less_than_a_second(command):
   started = subprocess.Popen(

@@ -1,8 +1,10 @@
-"""The task that the README shows is registered, prepared and drawn as it stands."""
+"""What the README shows of Python works as it stands."""
 
 import json
 import pathlib
 import re
+
+import tiny_checkpoint
 
 from t5tune import prepare
 
@@ -10,8 +12,24 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 _BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
+def block(part: str) -> str:
+  """Returns the README's one block of Python that contains a text."""
+  (code,) = (b for b in _BLOCK.findall((ROOT / "README.md").read_text()) if part in b)
+  return code
+
+
+def test_the_readme_prompt_is_answered(tmp_path, monkeypatch):
+  tiny_checkpoint.write(tmp_path / "WORKDIR")
+  monkeypatch.chdir(tmp_path)
+  *lines, last = block("t5tune.load").splitlines()
+  names = {}
+  exec("\n".join(lines), names)
+  (answer,) = eval(last, names)
+  assert isinstance(answer, str) and answer
+
+
 def test_the_readme_task_works(tmp_path, monkeypatch, capsys):
-  (code,) = _BLOCK.findall((ROOT / "README.md").read_text())
+  code = block("registration.add")
   (tmp_path / "my_tasks.py").write_text(code)
   folder = tmp_path / "data" / "support_chats"
   folder.mkdir(parents=True)

@@ -89,7 +89,7 @@ class Evaluator:
     self._mesh, self._config, self._mixture = mesh, config, mixture
     self._tokenizer, self._scorer = tokenizer, scorer
     # One program for each input length; the tasks share them.
-    self._decode = programs.jit_decode(model, mesh, config)
+    self._decode = programs.jit_decode(model, mesh, config.decode)
     self._loss = programs.jit_loss(model, mesh)
 
   def evaluate(
@@ -253,21 +253,20 @@ class Evaluator:
   def _run(self, params, examples, other_inputs):
     """Decodes a batch; returns tokens (b, t) and sums of loss, shuffled loss, tokens."""
     batch = self._batch(examples)
-    decoded = self._decode(
+    decoded, _ = self._decode(
       params, batch["encoder_input_tokens"], batch["encoder_segment_ids"]
     )
     targets = [targets for _, targets in examples]
     shuffled = self._batch(list(zip(other_inputs, targets, strict=True)))
     sums = jax.device_get([self._loss(params, b) for b in (batch, shuffled)])
-    tokens = jax.device_get(decoded)[: len(examples)]
+    tokens = jax.device_get(decoded)[: len(examples), 0]
     return tokens, np.asarray([sums[0].nll, sums[1].nll, sums[0].tokens], float)
 
   def _batch(self, examples):
     """Lays examples out as a batch, padded to one of a few input lengths."""
     full = self._config.input_length
     longest = max(len(inputs) for inputs, _ in examples)
-    buckets = [n for n in (full // 4, full // 2) if n >= 32] + [full]
-    lengths = (next(n for n in buckets if n >= longest), self._config.target_length)
+    lengths = (programs.bucket(longest, full), self._config.target_length)
     empty = (np.zeros(0, np.int32), np.zeros(0, np.int32))
     padding = [empty] * (self._config.batch_size - len(examples))
     batch = packing.to_batch([[e] for e in (*examples, *padding)], lengths)

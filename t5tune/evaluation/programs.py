@@ -1,15 +1,41 @@
-"""The programs that an evaluation compiles."""
+"""The programs that evaluation and generation compile."""
 
 import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from t5tune import partitioning
-from t5tune.models import beam_search, decoding
+from t5tune import errors, partitioning
+from t5tune.models import beam_search, decoding, logit_rules, sampling
 from t5tune.training import train_step
 from t5tune.training.train_state import Model
+
+GREEDY = beam_search.BeamConfig(num_beams=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodeConfig:
+  """How a batch is decoded: greedily, by beam search or by sampling.
+
+  Attributes:
+    max_length: most tokens decoded, the end of sequence included.
+    beam: the search; with one beam, greedy decoding.
+    draw: how tokens are drawn; None to search.
+    rules: tokens that may not come next.
+  """
+
+  max_length: int
+  beam: beam_search.BeamConfig = GREEDY
+  draw: sampling.SamplingConfig | None = None
+  rules: logit_rules.LogitRules = logit_rules.NONE
+
+  def __post_init__(self):
+    if self.draw and self.beam.num_beams > 1:
+      raise errors.UserError(
+        f"{self.beam.num_beams} beams and sampling: give one of them."
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +52,25 @@ class EvalConfig:
   batch_size: int
   input_length: int
   target_length: int
-  beam: beam_search.BeamConfig = beam_search.BeamConfig(num_beams=1)
+  beam: beam_search.BeamConfig = GREEDY
+
+  @property
+  def decode(self) -> DecodeConfig:
+    return DecodeConfig(self.target_length, self.beam)
 
 
-def jit_decode(model: Model, mesh: Mesh, config: EvalConfig) -> Any:
+def bucket(longest: int, full: int) -> int:
+  """Returns the input length of a batch: one of a few, for each is a compilation.
+
+  Args:
+    longest: tokens of its longest input.
+    full: the longest input there may be.
+  """
+  buckets = [n for n in (full // 4, full // 2) if n >= 32] + [full]
+  return next(n for n in buckets if n >= longest)
+
+
+def jit_decode(model: Model, mesh: Mesh, config: DecodeConfig) -> Any:
   """Returns the jitted decoding of a batch.
 
   Args:
@@ -39,15 +80,23 @@ def jit_decode(model: Model, mesh: Mesh, config: EvalConfig) -> Any:
 
   Returns:
     A function of parameters, input tokens (b, s) and their segment ids (b, s), both
-    int32, to tokens int32 (b, target_length).
+    int32, and of PRNG keys (b,), which sampling alone needs, to sequences int32
+    (b, n, max_length), the best first, and their scores float32 (b, n); those of greedy
+    decoding are 0.
   """
 
-  def decode(params, *inputs):
-    module = model.merge(params)
+  def decode(params, tokens, segment_ids, row_keys=None):
+    inputs = (model.merge(params), tokens, segment_ids)
+    if config.draw:
+      return sampling.sample(
+        *inputs, row_keys, config.max_length, config.draw, config.rules
+      )
     if config.beam.num_beams == 1:
-      return decoding.greedy(module, *inputs, config.target_length)
-    length = config.target_length
-    return beam_search.beam_search(module, *inputs, length, config.beam)[0][:, 0]
+      outputs = decoding.greedy(*inputs, config.max_length, config.rules)
+      return outputs[:, None], jnp.zeros((len(outputs), 1))
+    return beam_search.beam_search(
+      *inputs, config.max_length, config.beam, config.rules
+    )
 
   return jax.jit(decode, out_shardings=partitioning.replicated(mesh))
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from t5tune import errors
-from t5tune.models import decoding, t5
+from t5tune.models import decoding, logit_rules, t5
 
 RULES = ("t5x", "hf")
 
@@ -99,6 +99,7 @@ def beam_search(
   encoder_segment_ids: jax.Array,
   max_length: int,
   config: BeamConfig,
+  rules: logit_rules.LogitRules = logit_rules.NONE,
 ) -> tuple[jax.Array, jax.Array]:
   """Decodes the sequences that score best, by beam search.
 
@@ -111,6 +112,7 @@ def beam_search(
       tokens (batch padding) counts as done from the start.
     max_length: t, most tokens to decode, the end of sequence included.
     config: how to search.
+    rules: tokens that may not come next; what is left keeps its probability.
 
   Returns:
     int32 (b, n, t): the sequences of each row, best first: tokens up to and
@@ -123,7 +125,7 @@ def beam_search(
     encoder_input_tokens, encoder_segment_ids, max_length, config.num_beams
   )
   padding = jnp.all(encoder_segment_ids == 0, axis=1)
-  return search(decode_position, cache, padding, max_length, config)
+  return search(decode_position, cache, padding, max_length, config, rules)
 
 
 class _State(NamedTuple):
@@ -156,6 +158,7 @@ def search(
   padding: jax.Array,
   max_length: int,
   config: BeamConfig,
+  rules: logit_rules.LogitRules = logit_rules.NONE,
 ) -> tuple[jax.Array, jax.Array]:
   """Searches the sequences of any decoder with a cache.
 
@@ -166,6 +169,7 @@ def search(
     padding: bool (b,), rows to leave empty.
     max_length: t, most tokens to decode.
     config: how to search.
+    rules: tokens that may not come next.
 
   Returns:
     int32 (b, n, t) and float32 (b, n), as `beam_search`.
@@ -178,7 +182,12 @@ def search(
   def step(state):
     tokens = state.live_tokens.reshape(-1)
     logits, cache = decode_position(tokens, state.position, state.cache)
-    return _advance(state._replace(cache=cache), logits, max_length, config)
+    logprobs = rules(
+      jax.nn.log_softmax(logits),
+      state.live_ids.reshape(-1, max_length),
+      state.position,
+    )
+    return _advance(state._replace(cache=cache), logprobs, max_length, config)
 
   # All beams of a row start alike, so only the first may be extended.
   first = jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)
@@ -203,12 +212,11 @@ def search(
 
 
 def _advance(
-  state: _State, logits: jax.Array, max_length: int, config: BeamConfig
+  state: _State, logprobs: jax.Array, max_length: int, config: BeamConfig
 ) -> _State:
-  """Extends the live beams by a token, given its logits (b*n, v)."""
-  beams, vocab = config.num_beams, logits.shape[-1]
-  logprobs = jax.nn.log_softmax(logits).reshape(-1, beams, vocab)
-  logprobs += state.live_logprobs[:, :, None]
+  """Extends the live beams by a token, given its log-probabilities (b*n, v)."""
+  beams, vocab = config.num_beams, logprobs.shape[-1]
+  logprobs = logprobs.reshape(-1, beams, vocab) + state.live_logprobs[:, :, None]
   # 2n, for n of them at most end: each beam has one end of sequence.
   logprobs, index = jax.lax.top_k(logprobs.reshape(-1, beams * vocab), 2 * beams)
   origin, tokens = index // vocab, (index % vocab).astype(jnp.int32)

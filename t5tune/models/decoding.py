@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from t5tune.models import t5
+from t5tune.models import logit_rules, t5
 
 PAD_ID = 0  # also the decoder's first token
-EOS_ID = 1
+EOS_ID = logit_rules.EOS_ID
 
 
 def greedy(
@@ -14,6 +14,7 @@ def greedy(
   encoder_input_tokens: jax.Array,
   encoder_segment_ids: jax.Array,
   max_length: int,
+  rules: logit_rules.LogitRules = logit_rules.NONE,
 ) -> jax.Array:
   """Decodes the most likely token at every step.
 
@@ -26,6 +27,7 @@ def greedy(
     encoder_segment_ids: int32 (b, s), 1 at tokens and 0 at padding. A row without
       tokens (batch padding) counts as ended from the start.
     max_length: most tokens to decode, the end of sequence included.
+    rules: tokens that may not come next.
 
   Returns:
     int32 (b, max_length): tokens up to and including the end of sequence, then 0.
@@ -43,6 +45,7 @@ def greedy(
   def step(state):
     position, tokens, outputs, cache, ended = state
     logits, cache = decode_position(tokens, position, cache)
+    logits = rules(logits, outputs, position)
     tokens = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     tokens = jnp.where(ended, PAD_ID, tokens)
     outputs = jax.lax.dynamic_update_slice(outputs, tokens[:, None], (0, position))

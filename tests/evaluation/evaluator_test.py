@@ -10,7 +10,7 @@ import pytest
 
 from t5tune.data import token_store
 from t5tune.errors import UserError
-from t5tune.evaluation import baselines, evaluator
+from t5tune.evaluation import baselines, evaluator, programs
 
 
 @pytest.fixture(scope="module")
@@ -107,14 +107,14 @@ def test_rows_and_baselines(setup, evaluated):
   assert second.summary()["rows"] == 2
 
 
-def echo(model, tokens, segment_ids, max_length):
+def echo(model, tokens, segment_ids, max_length, rules):
   """Answers with the input, cut at `max_length`."""
   return jnp.pad(tokens, ((0, 0), (0, max_length)))[:, :max_length]
 
 
 def test_answers_stay_with_their_rows(setup, monkeypatch):
   # Rows are decoded in the order of their lengths.
-  monkeypatch.setattr(evaluator.decoding, "greedy", echo)
+  monkeypatch.setattr(programs.decoding, "greedy", echo)
   store = token_store.TokenStore(setup.mixture.tasks[0].splits["test"])
   lengths = np.array([len(inputs) for inputs, _ in store.read(range(7))])
   cap = int(np.sort(lengths)[4])

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from t5tune.models import decoding
+from t5tune.models import decoding, logit_rules
 from t5tune.training import losses, optimizers, train_state
 from t5tune.weights import huggingface, names
 from tests.models import recorded, tiny_t5
@@ -137,11 +137,16 @@ def test_seven_steps_of_training(checkpoint, curve):
   np.testing.assert_allclose(found, expected, rtol=noise)
 
 
-def test_greedy_ids(checkpoint):
-  expected = checkpoint.expected["gen_greedy"][:, 1:]  # without the start token
+@pytest.mark.parametrize("name,min_length", [("", 0), ("_min12_max12", 12)])
+def test_greedy_ids(checkpoint, name, min_length):
+  expected = checkpoint.expected[f"gen_greedy{name}"][:, 1:]  # without the start token
+  assert expected.shape[1] >= 12
   batch = checkpoint.batch()
+  rules = logit_rules.LogitRules(min_length)
   greedy = tiny_t5.jit(
-    lambda p, *x: decoding.greedy(checkpoint.model.merge(p), *x, expected.shape[1])
+    lambda p, *x: decoding.greedy(
+      checkpoint.model.merge(p), *x, expected.shape[1], rules
+    )
   )
   inputs = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
   np.testing.assert_array_equal(greedy(checkpoint.params, *inputs), expected)

@@ -57,7 +57,7 @@ def test_what_an_evaluation_compiles(slice_, beams):
   batch = programs.abstract_batch(mesh, config.batch_size, lengths)
   inputs = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
   with jax.set_mesh(mesh):
-    lowered = [evaluation.jit_decode(model, mesh, config).lower(params, *inputs)]
+    lowered = [evaluation.jit_decode(model, mesh, config.decode).lower(params, *inputs)]
     if beams == 1:
       lowered.append(evaluation.jit_loss(model, mesh).lower(params, batch))
   for program in lowered:
