@@ -10,7 +10,7 @@ import pytest
 
 from t5tune.data import token_store
 from t5tune.errors import UserError
-from t5tune.evaluation import baselines, evaluator, programs
+from t5tune.evaluation import baselines, programs
 
 
 @pytest.fixture(scope="module")

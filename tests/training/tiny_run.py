@@ -70,9 +70,10 @@ class Setting:
     return config
 
 
-def batch(step: int, packed: bool = False):
+def batch(step: int, packed: bool = False, draw: int = 0):
   """Returns the batch of a step, 16 rows of one or two examples, on the host."""
-  examples = tiny_t5.examples(LENGTHS * (4 if packed else 2), seed=step)
+  seed = 1000 * draw + step
+  examples = tiny_t5.examples(LENGTHS * (4 if packed else 2), seed)
   each = 2 if packed else 1
   rows = [examples[r : r + each] for r in range(0, len(examples), each)]
   return tiny_t5.pack(rows, 18, 14)
@@ -119,12 +120,25 @@ class TinyRun:
       lambda x, s: jax.device_put(np.array(x), s), state, self.shardings
     )
 
-  def steps(self, state: train_state.TrainState, count: int, packed: bool = False):
-    """Returns the state after `count` updates and the metrics of each."""
+  def steps(
+    self,
+    state: train_state.TrainState,
+    count: int,
+    packed: bool = False,
+    draw: int = 0,
+  ):
+    """Returns the state after `count` updates and the metrics of each.
+
+    Args:
+      state: the state to begin with.
+      count: how many updates.
+      packed: whether rows hold two examples.
+      draw: which batches.
+    """
     all_metrics = []
     with jax.set_mesh(self.mesh):
       for _ in range(count):
-        rows = jax.tree.map(self._put, batch(int(state.step), packed))
+        rows = jax.tree.map(self._put, batch(int(state.step), packed, draw))
         state, metrics = self._update(state, rows, jax.random.key(0))
         all_metrics.append(scalars(metrics))
     return state, all_metrics
