@@ -22,6 +22,7 @@ COMMANDS = {
   "plan",
   "score",
   "infer",
+  "report",
 }
 _BELOW_RUN = {"evaluation", "weights", "training", "models", "data", "base"}
 # Each layer with what it may import; `run` joins the configurations of all.
@@ -33,13 +34,23 @@ MAY_IMPORT = {
   "weights": {"weights", "training", "models", "base"},
   "evaluation": {"evaluation", "weights", "training", "models", "data", "base"},
   "generation": _BELOW_RUN,
+  "reporting": {"reporting", "evaluation", "training", "data", "base"},
   "package": {"generation"},  # inside `load` alone
   "run": _BELOW_RUN,
   "planning": {"planning", "training", "models", "data", "base"},
   "job": {"run", "planning", *_BELOW_RUN},
   "fit": {"job_text", "job", *_BELOW_RUN},
   "job_text": {"job", "run", "planning", "evaluation", "data", "base"},
-  "commands": {"fit", "job_text", "job", "run", "planning", "generation", *_BELOW_RUN},
+  "commands": {
+    "fit",
+    "job_text",
+    "job",
+    "run",
+    "planning",
+    "generation",
+    "reporting",
+    *_BELOW_RUN,
+  },
   "tasks": {"tasks", "data", "evaluation", "base"},
 }
 # These never import tensorflow, not even inside a function: it costs seconds and

@@ -9,7 +9,17 @@ import pytest
 
 @pytest.mark.parametrize(
   "command",
-  ["train", "eval", "convert", "prepare", "inspect_tasks", "plan", "score", "infer"],
+  [
+    "train",
+    "eval",
+    "convert",
+    "prepare",
+    "inspect_tasks",
+    "plan",
+    "score",
+    "infer",
+    "report",
+  ],
 )
 def test_help_takes_less_than_a_second(command):
   started = subprocess.Popen(

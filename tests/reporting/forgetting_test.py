@@ -1,0 +1,67 @@
+"""The matrix and the sentence say what the scores say."""
+
+import made_runs
+import pytest
+
+from t5tune.evaluation import bootstrap
+from t5tune.reporting import forgetting, records
+
+
+@pytest.fixture
+def runs(tmp_path):
+  paths = [made_runs.multitask(tmp_path / "all"), made_runs.domain(tmp_path / "chat")]
+  return records.read(paths)
+
+
+def test_changes_count_from_the_first_column(runs):
+  made = forgetting.matrix(runs)
+  assert made.tasks == list(made_runs.TASKS.items())
+  assert [(c.run.name, c.step) for c in made.columns] == [
+    *(("all", 0), ("all", 5), ("chat", 0), ("chat", 9))
+  ]
+  values = [made.cells[0, i].value for i in range(4)]
+  assert values == [10.0, 30.0, 30.0, 47.2]
+  assert made.cells[0, 0].change is None
+  assert made.cells[0, 3].change == pytest.approx(37.2)
+  # Of an error less is better.
+  assert made.cells[1, 1].change == pytest.approx(1.0)
+  assert made.cells[1, 3].change == pytest.approx(0.5)
+
+
+def test_a_change_has_its_paired_interval_where_it_is_the_mean_of_rows(runs):
+  made = forgetting.matrix(runs)
+  found = made.cells[1, 1].interval
+  rows = [
+    [r["scores"]["mean_absolute_error"] for r in runs[0].predictions("stars", step)]
+    for step in (0, 5)
+  ]
+  expected = bootstrap.difference(rows[0], rows[1])
+  assert found.mean == pytest.approx(expected.mean)
+  assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+  assert found.low < 1.0 < found.high
+  assert all(made.cells[2, i].interval is None for i in range(4))  # BLEU
+
+
+def test_a_task_that_a_checkpoint_lacks_is_left_empty(tmp_path):
+  path = made_runs.write(
+    tmp_path / "run", {0: {"chat": 1.0}, 2: {"chat": 2.0, "code": 3.0}}, ["chat"]
+  )
+  made = forgetting.matrix(records.read([path]))
+  assert (1, 0) not in made.cells
+  assert made.cells[1, 1].change is None  # the first that has it
+
+
+def test_the_sentence_parts_what_was_trained_from_the_rest(runs):
+  assert forgetting.sentence(runs[0]) == (
+    "all: gained 15.0 on average over the 3 tasks it trained on."
+  )
+  assert forgetting.sentence(runs[1]) == (
+    "chat: gained 17.2 on chat, lost 0.4 elsewhere (mean of 2 tasks); most on stars,"
+    " −0.5."
+  )
+
+
+def test_one_evaluation_compares_nothing(tmp_path):
+  path = made_runs.write(tmp_path / "run", {7: {"chat": 1.0}}, ["chat"])
+  (run,) = records.read([path])
+  assert "only step 7 was evaluated" in forgetting.sentence(run)
