@@ -99,7 +99,7 @@ class BestMetric:
     values[AVERAGE] = average_score(results)
     values[LOSS] = sum(r.loss for r in results) / len(results)
     _check(values, self.parts)
-    total = sum(w * _sign(n) * values[n] for n, w in self.parts.items())
+    total = sum(w * sign(n) * values[n] for n, w in self.parts.items())
     return total / sum(map(abs, self.parts.values()))
 
 
@@ -108,7 +108,12 @@ def average_score(results: Sequence[evaluator.TaskResult]) -> float:
   return sum(result.headline[1] for result in results) / len(results)
 
 
-def _sign(name: str) -> int:
+def sign(name: str) -> int:
+  """Returns 1 for a metric that is better when higher, -1 for a loss or an error.
+
+  Args:
+    name: 'metric' or 'task/metric'.
+  """
   metric = name.rpartition("/")[2]  # not of the task, whose name may say 'error'
   return -1 if metric == LOSS or "error" in metric else 1
 

@@ -103,7 +103,7 @@ def print_losses(
   """
   table = Table(title="Loss of a target token, in nats", title_justify="left")
   table.add_column("task")
-  columns = ("unigram", "before", "after", "after, inputs shuffled")
+  columns = ("unigram", "before", "after", "perplexity", "after, inputs shuffled")
   for name in columns:
     table.add_column(name, justify="right")
   for task, summary in after.items():
@@ -112,6 +112,7 @@ def print_losses(
       _number(summary["unigram_loss"]),
       _number((before or {}).get(task, {}).get("loss")),
       _number(summary["loss"]),
+      _number(float(np.exp(summary["loss"]))),
       _number(summary["shuffled_loss"]),
     )
   console.print(table)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from t5tune.evaluation import bootstrap
+from t5tune.evaluation import bootstrap, checkpoint_choice
 from t5tune.reporting import records
 
 
@@ -85,8 +85,8 @@ def _scores(summaries, task: str) -> dict[str, float]:
 
 
 def gain(metric: str, value: float, before: float) -> float:
-  """Returns by how much a score is better than another; errors count negative."""
-  return before - value if "error" in metric else value - before
+  """Returns by how much a score is better than another; see `checkpoint_choice.sign`."""
+  return checkpoint_choice.sign(metric) * (value - before)
 
 
 def row_scores(column: Column, task: str, metric: str) -> dict[str, float]:
@@ -113,9 +113,8 @@ def paired(
   if not after or after.keys() != before.keys():
     return None
   one, two = (np.array([scores[k] for k in after]) for scores in (after, before))
-  if "error" in metric:
-    one, two = -one, -two
-  found = bootstrap.difference(one, two)
+  better = checkpoint_choice.sign(metric)
+  found = bootstrap.difference(better * one, better * two)
   # Of BLEU or F1 over a corpus, the score is not the mean of its rows'.
   return found if abs(found.mean - change) < 1e-6 else None
 

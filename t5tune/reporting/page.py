@@ -18,7 +18,11 @@ _FULL = 20.0  # points of change from which on a cell has its strongest colour
 
 @dataclasses.dataclass(frozen=True)
 class ScoreLine:
-  """A metric of a task before and after a run; the task's first line says the rest."""
+  """A metric of a task before and after a run; the task's first line says the rest.
+
+  The last is the loss of a target token in nats; what is constant there is a unigram
+  model's.
+  """
 
   task: str
   split: str
@@ -38,9 +42,12 @@ def score_lines(run: records.Record) -> list[ScoreLine]:
   columns = [forgetting.Column(run, e.step) for e in (last, first)]
   lines = []
   for task, summary in last.tasks.items():
-    old = first.tasks.get(task, {}).get("scores", {}) if first is not last else {}
-    for metric, value in summary["scores"].items():
-      before, change = old.get(metric), ""
+    old = first.tasks.get(task, {}) if first is not last else {}
+    loss = {"loss": summary["loss"]}
+    for metric, value in {**summary["scores"], **loss}.items():
+      before = {**old.get("scores", {}), "loss": old.get("loss")}.get(metric)
+      constants = {**(summary["constant"] or {}), "loss": summary["unigram_loss"]}
+      change = ""
       if before is not None:
         gained = forgetting.gain(metric, value, before)
         cell = forgetting.Cell(
@@ -54,7 +61,7 @@ def score_lines(run: records.Record) -> list[ScoreLine]:
           split=summary["split"] if is_first else "",
           rows=summary["rows"] if is_first else "",
           metric=metric,
-          constant=(summary["constant"] or {}).get(metric),
+          constant=constants.get(metric),
           before=before,
           after=value,
           change=change,
@@ -154,7 +161,7 @@ def _change(cell: forgetting.Cell) -> str:
 
 
 def _signed(value: float) -> str:
-  return f"{value:+.2f}".replace("-", "−")
+  return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")  # no negative zero
 
 
 def _number(value: float | None) -> str:

@@ -59,7 +59,7 @@ def test_without_scores_before_there_is_no_such_column():
   text = shown(tables.print_scores, "Scores", loaded(result()))
   assert "before" not in text
   losses = shown(tables.print_losses, loaded(result()))
-  assert ["first", "6.00", "–", "1.50", "2.50"] in [
+  assert ["first", "6.00", "–", "1.50", "4.48", "2.50"] in [
     line.replace("│", " ").split() for line in losses.splitlines()
   ]
 
