@@ -17,6 +17,7 @@ from t5tune.errors import UserError, did_you_mean
 # Exit statuses. 0 is for what is finished alone, so that schedulers requeue the rest.
 USER_ERROR = 2  # a mistake, told in a line; starting again changes nothing
 SAVED_NOT_FINISHED = 75  # EX_TEMPFAIL: stopped and saved; the same command goes on
+BROKEN_PIPE = 141  # whoever read the output went away before its end, as `| head` does
 ABORTED = 130  # by Ctrl-C, of a training by a second one: what was not saved is lost
 
 _GIN = "--gin."
@@ -166,12 +167,16 @@ def main(command: Callable[[Sequence[str]], int | None]) -> NoReturn:
   """
   try:
     status = command(sys.argv[1:])
+    sys.stdout.flush()
     for number in (signal.SIGINT, signal.SIGTERM):
       signal.signal(number, signal.SIG_IGN)  # what is done is done: keep its status
     sys.exit(status)
   except UserError as e:
     print(f"error: {e}", file=sys.stderr)
     sys.exit(USER_ERROR)
+  except BrokenPipeError:  # whoever read the output has gone
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(BROKEN_PIPE)
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     sys.exit(ABORTED)

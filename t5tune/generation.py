@@ -60,6 +60,8 @@ class Generator:
   """A model with its weights, on all devices of this process.
 
   Attributes:
+    origin: where its weights came from, a checkpoint's step included.
+    dtype: computation dtype.
     tokenizer: its vocabulary.
     input_length: most tokens of a prompt, the end of sequence included.
     target_length: most tokens decoded where a call does not say; None where the
@@ -74,7 +76,9 @@ class Generator:
     tokenizer: vocabularies.Tokenizer,
     input_length: int,
     target_length: int | None,
+    origin: str,
   ):
+    self.origin, self.dtype = origin, model.config.dtype
     self.tokenizer = tokenizer
     self.input_length, self.target_length = input_length, target_length
     self._model, self._params, self._mesh = model, params, mesh
@@ -90,6 +94,8 @@ class Generator:
     Raises:
       UserError: a setting cannot be, or a prompt is empty.
     """
+    if "n_best" in settings:
+      raise errors.UserError("generate gives one answer a prompt; `answers` gives all.")
     rest = {k: settings.pop(k) for k in ("seed", "batch_size") if k in settings}
     config = decode_config(self.target_length, **settings)
     return [answer.text for answer in self.answers(prompts, config, **rest)]
@@ -122,9 +128,7 @@ class Generator:
     Raises:
       UserError: a prompt is empty.
     """
-    for number, prompt in enumerate(prompts, start=first_row + 1):
-      if not prompt.strip():
-        raise errors.UserError(f"prompt {number} is empty.")
+    _check(prompts, first_row, seed, batch_size)
     tokens = [self.tokenizer.encode(prompt, escape) for prompt in prompts]
     limit = self.input_length - 1
     inputs = [np.array([*t[:limit], decoding.EOS_ID], np.int32) for t in tokens]
@@ -174,6 +178,26 @@ class Generator:
       for tokens, score in zip(ids, scores, strict=True)
       if score > -np.inf  # a slot without a sequence
     )
+
+
+def _check(prompts, first_row: int, seed: int, batch_size: int) -> None:
+  if isinstance(prompts, str) or not isinstance(prompts, Sequence):
+    raise errors.UserError("prompts must be a list of texts, such as ['...'].")
+  if type(batch_size) is not int or batch_size < 1:
+    raise errors.UserError(f"batch_size = {batch_size!r}: it must be at least 1.")
+  if type(seed) is not int or not 0 <= seed < 2**32:
+    raise errors.UserError(f"seed = {seed!r}: it must be from 0 to 2**32 - 1.")
+  for number, prompt in enumerate(prompts, start=first_row + 1):
+    if not isinstance(prompt, str):
+      raise errors.UserError(f"prompt {number} is no text but {prompt!r}.")
+    if not prompt.strip():
+      raise errors.UserError(f"prompt {number} is empty.")
+    try:
+      prompt.encode()
+    except UnicodeEncodeError as e:
+      raise errors.UserError(
+        f"prompt {number} holds half a character (a lone surrogate)."
+      ) from e
 
 
 def _groups(inputs: Sequence[np.ndarray], size: int) -> Iterator[list[int]]:
@@ -226,6 +250,18 @@ def decode_config(
     )
   if type(length) is not int or length < 1:
     raise errors.UserError(f"max_length = {length!r}: it must be an integer above 0.")
+  numbers = {"length_penalty": length_penalty, "top_p": top_p}
+  numbers |= {} if temperature is None else {"temperature": temperature}
+  for name, value in numbers.items():
+    if isinstance(value, bool) or not isinstance(value, int | float):
+      raise errors.UserError(f"{name} = {value!r}: it must be a number.")
+  if type(n_best) is not int:
+    raise errors.UserError(f"n_best = {n_best!r}: it must be an integer.")
+  if min_length >= length:
+    raise errors.UserError(
+      f"min_length = {min_length} leaves no room for the end within max_length ="
+      f" {length}."
+    )
   if n_best < 1:
     raise errors.UserError(f"n_best = {n_best}: it must be at least 1.")
   beam = beam_search.BeamConfig(num_beams, length_penalty, beam_rules, early_stopping)
@@ -284,6 +320,10 @@ def load(
       f"{tokenizer.path} has {tokenizer.size:,} ids, more than the {config.vocab_size:,}"
       f" of {source.origin}: it is not its vocabulary."
     )
+  if input_length is not None and input_length < 2:
+    raise errors.UserError(
+      f"input_length = {input_length}: a prompt needs at least 2 tokens."
+    )
   lengths = _trained_lengths(pathlib.Path(name).expanduser())
   model = Model(config)
   devices = partitioning.make_mesh(mesh or {"data": -1})
@@ -294,6 +334,7 @@ def load(
     tokenizer,
     input_length or lengths[0] or INPUT_LENGTH,
     lengths[1],
+    source.origin,
   )
 
 

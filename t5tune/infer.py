@@ -15,6 +15,8 @@ EXAMPLES = (
   " --output=- --max_length=64 --num_beams=4 --n_best=2",
   "python -m t5tune.infer --checkpoint=WORKDIR/checkpoints/3000 --interactive",
 )
+# What is written of an answer; a row's own fields of these names are of an earlier one.
+_ANSWER = ("prediction", "cut", "score", "candidates", "prompt_cut")
 _CHUNK = 8  # batches that are grouped by length, and written together
 # What `generation.decode_config` takes, with its default where this is not None.
 _DECODING = {
@@ -40,12 +42,18 @@ def main(arguments: Sequence[str]) -> int:
   accelerators.set_defaults()  # before jax starts
   from t5tune import generation
   from t5tune.data import prompts
+  from t5tune.evaluation import answer_file
 
   task = None
   if flags.task:
     task = prompts.TaskPrompt.of(flags.task, flags.task_modules.split(","))
+  given = {name: getattr(flags, name) for name in _DECODING}
+  given = {name: value for name, value in given.items() if value is not None}
+  generation.decode_config(flags.max_length or 2**30, **given)  # before much is read
   read = None
   if not flags.interactive:
+    if flags.output != "-":
+      answer_file.check_new(flags.output)
     read = prompts.read(flags.input, flags.format, flags.field, task)
   model = generation.load(
     flags.checkpoint,
@@ -53,8 +61,6 @@ def main(arguments: Sequence[str]) -> int:
     dtype=flags.dtype,
     input_length=flags.input_length,
   )
-  given = {name: getattr(flags, name) for name in _DECODING}
-  given = {name: value for name, value in given.items() if value is not None}
   config = generation.decode_config(model.target_length, **given)
   if flags.interactive:
     _converse(model, config, task, flags)
@@ -127,9 +133,20 @@ def _flags(arguments: Sequence[str]):
     raise errors.UserError("--interactive reads and writes the terminal alone.")
   if not flags.interactive and not (flags.input and flags.output):
     raise errors.UserError("give --input and --output, or --interactive.")
-  for name in ("batch_size", "input_length"):
-    if getattr(flags, name) is not None and getattr(flags, name) < 1:
-      raise errors.UserError(f"--{name}={getattr(flags, name)}: it must be above 0.")
+  for name, least in {"batch_size": 1, "input_length": 2}.items():
+    if getattr(flags, name) is not None and getattr(flags, name) < least:
+      raise errors.UserError(
+        f"--{name}={getattr(flags, name)}: it must be at least {least}."
+      )
+  if not 0 <= flags.seed < 2**32:
+    raise errors.UserError(f"--seed={flags.seed}: it must be from 0 to 2**32 - 1.")
+  searches = [
+    f for f in ("length_penalty", "beam_rules") if getattr(flags, f) is not None
+  ]
+  if searches and (flags.num_beams or 1) == 1:
+    raise errors.UserError(f"--{searches[0]} goes with --num_beams of 2 or more.")
+  if flags.output and flags.output != "-":
+    flags.output = pathlib.Path(flags.output).expanduser()
   if flags.format is None:
     named = (flags.input or "").endswith((".jsonl", ".jsonl.gz"))
     flags.format = "jsonl" if named else "text"
@@ -145,11 +162,15 @@ def _answer_all(model, config, read, flags) -> None:
 
   out = None
   if flags.output != "-":
-    prompts = hashlib.sha256("\0".join(read.texts).encode()).hexdigest()
-    made_by = {name: getattr(flags, name) for name in (*_DECODING, "seed", "n_best")}
-    made_by |= {"checkpoint": str(pathlib.Path(flags.checkpoint)), "prompts": prompts}
-    made_by |= {"format": flags.format, "input_length": model.input_length}
-    out = answer_file.AnswerFile(pathlib.Path(flags.output), made_by)
+    rows = json.dumps([read.texts, read.rows])
+    made_by = {name: getattr(flags, name) for name in (*_DECODING, "seed", "format")}
+    made_by |= {"checkpoint": model.origin, "dtype": model.dtype}
+    made_by |= {
+      "vocabulary": model.tokenizer.sha256,
+      "input_length": model.input_length,
+    }
+    made_by |= {"input": hashlib.sha256(rows.encode()).hexdigest()}
+    out = answer_file.AnswerFile(flags.output, made_by)
   first, total = out.done if out else 0, len(read.texts)
   told = Console(stderr=True)
   if first:
@@ -162,28 +183,32 @@ def _answer_all(model, config, read, flags) -> None:
     progress.TimeRemainingColumn(),
     console=told,
   )
-  with shown:
-    bar = shown.add_task("answers", total=total, completed=first)
-    for start in range(first, total, size):
-      answers = model.answers(
-        read.texts[start : start + size],
-        config,
-        seed=flags.seed,
-        first_row=start,
-        batch_size=flags.batch_size,
-        escape=read.escape,
-        progress=lambda done, start=start: shown.update(bar, completed=start + done),
-      )
-      rows = zip(read.rows[start:], answers, strict=False)
-      lines = [_line(row, answer, flags) for row, answer in rows]
-      if out:
-        out.append(lines)
-      else:
-        print("\n".join(lines), flush=True)
-      cut += sum(answer.candidates[0].cut for answer in answers)
-      prompts_cut += sum(answer.prompt_cut > 0 for answer in answers)
-  if out:
-    out.finish()
+  try:
+    with shown:
+      bar = shown.add_task("answers", total=total, completed=first)
+      for start in range(first, total, size):
+        answers = model.answers(
+          read.texts[start : start + size],
+          config,
+          seed=flags.seed,
+          first_row=start,
+          batch_size=flags.batch_size,
+          escape=read.escape,
+          progress=lambda done, start=start: shown.update(bar, completed=start + done),
+        )
+        rows = zip(read.rows[start:], answers, strict=False)
+        lines = [_line(row, answer, flags) for row, answer in rows]
+        if out:
+          out.append(lines)
+        else:
+          print("\n".join(lines), flush=True)
+        cut += sum(answer.candidates[0].cut for answer in answers)
+        prompts_cut += sum(answer.prompt_cut > 0 for answer in answers)
+    if out:
+      out.finish()
+  finally:
+    if out:
+      out.close()
   made = total - first
   if prompts_cut:
     told.print(
@@ -203,7 +228,8 @@ def _line(row: dict, answer, flags) -> str:
   best = answer.candidates[: flags.n_best or 1]
   if flags.format == "text":
     return "\t".join(" ".join(candidate.text.split("\n")) for candidate in best)
-  made = {**row, "prediction": answer.text, "cut": best[0].cut}
+  kept = {name: value for name, value in row.items() if name not in _ANSWER}
+  made = {**kept, "prediction": answer.text, "cut": best[0].cut}
   if best[0].score is not None:
     made["score"] = best[0].score
   if flags.n_best:
@@ -229,6 +255,9 @@ def _converse(model, config, task, flags) -> None:
       print()
       return
     if not text.strip():
+      continue
+    if text.encode(errors="replace").decode() != text:
+      print("(this is not UTF-8)")
       continue
     prompt = task.fill("prompt", {fields[0]: text}) if task else text
     escape = task.escape if task else False

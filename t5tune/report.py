@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from t5tune import command_line
+from t5tune import command_line, errors
 
 EXAMPLES = (
   "python -m t5tune.report WORKDIR",
@@ -38,6 +38,17 @@ def main(arguments: Sequence[str]) -> int:
   )
   flags = parser.parse_args(arguments)
 
+  if flags.html is not None:
+    flags.html = flags.html.expanduser()
+    if flags.html.suffix not in (".html", ".htm"):
+      raise errors.UserError(f"--html={flags.html}: name a file that ends in .html.")
+  if flags.markdown not in (None, "-"):
+    flags.markdown = pathlib.Path(flags.markdown).expanduser()
+    if flags.markdown.suffix != ".md":
+      raise errors.UserError(
+        f"--markdown={flags.markdown}: name a file that ends in .md."
+      )
+
   from t5tune.reporting import forgetting, page, records
 
   runs = records.read(flags.workdirs)
@@ -46,11 +57,11 @@ def main(arguments: Sequence[str]) -> int:
   if flags.markdown == "-":
     print(page.markdown(runs))
     return 0
-  for run in runs:
-    print(forgetting.sentence(run))
+  for said in forgetting.sentences(runs):
+    print(said)
   print(f"page: {file}")
   if flags.markdown:
-    page.write(pathlib.Path(flags.markdown), page.markdown(runs))
+    page.write(flags.markdown, page.markdown(runs))
     print(f"Markdown: {flags.markdown}")
   return 0
 

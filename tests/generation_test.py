@@ -124,6 +124,22 @@ def test_settings_that_cannot_be(settings, message):
 
 
 def test_empty_prompts_are_refused(model):
+  for prompts, message in {
+    "a text": "must be a list",
+    (None,): "prompt 1 is no text",
+    ("\ud83d",): "prompt 1 holds half a character",
+  }.items():
+    with pytest.raises(UserError, match=message):
+      model.generate(prompts)
+  for settings, message in (
+    ({"batch_size": 0}, "batch_size = 0"),
+    ({"seed": -1}, "seed = -1"),
+    ({"n_best": 2}, "one answer a prompt"),
+    ({"min_length": 12}, "leaves no room"),
+    ({"top_p": "1"}, "top_p = '1'"),
+  ):
+    with pytest.raises(UserError, match=message):
+      model.generate(["a"], **settings)
   with pytest.raises(UserError, match="prompt 2 is empty"):
     model.generate(["a", " \n"])
   assert model.generate([]) == []

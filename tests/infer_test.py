@@ -77,6 +77,14 @@ def test_killed_and_resumed_equals_uninterrupted(
     run(checkpoint, *flags, f"--output={broken}")
 
 
+def test_fields_of_an_earlier_answer_are_not_kept(checkpoint, tmp_path):
+  file, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+  row = {"input": "Ana rows.", "score": 9.9, "candidates": ["old"], "prompt_cut": 7}
+  file.write_text(json.dumps(row) + "\n")
+  run(checkpoint, f"--input={file}", f"--output={out}")
+  assert set(json.loads(out.read_text())) == {"input", "prediction", "cut"}
+
+
 def test_a_tasks_prompt(checkpoint, tmp_path):
   dialogue = "Ana: Hi!\nBo: Hello."
   named, plain = tmp_path / "named.jsonl", tmp_path / "plain.jsonl"
@@ -128,6 +136,7 @@ def test_a_conversation(checkpoint, capsys, monkeypatch):
     (b'{"input": "\xff"}\n', "rows.jsonl:1: not UTF-8"),
     (b"[1]\n", "rows.jsonl:1: not a JSON object"),
     (b"", "holds no prompts"),
+    (b'{"input": "a", "id": "\\ud83d"}', "rows.jsonl:1: half a character"),
   ],
 )
 def test_bad_rows_are_named_before_any_is_answered(
@@ -147,6 +156,10 @@ def test_bad_rows_are_named_before_any_is_answered(
     (["--interactive", "--input=a"], "terminal alone"),
     (["--input=absent.txt", "--output=-"], "absent.txt"),
     (["--input=a", "--output=-", "--batch_size=0"], "--batch_size=0"),
+    (["--input=a", "--output=-", "--seed=-1"], "--seed=-1"),
+    (["--input=a", "--output=-", "--beam_rules=hf"], "--beam_rules goes with"),
+    (["--input=a", "--output=-", "--top_p=2"], "top_p = 2"),
+    (["--input=a", "--output=-", "--min_length=9", "--max_length=9"], "no room"),
   ],
 )
 def test_flags_that_cannot_be(checkpoint, flags, message):

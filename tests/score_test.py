@@ -26,12 +26,12 @@ def write(path, predictions):
 
 @pytest.fixture
 def before(tmp_path):
-  return write(tmp_path / "before.jsonl", ["Cas sleeps.", "", "Bye.", "Ana."])
+  return write(tmp_path / "before.jsonl", ["Cas sleeps.", "", "Bye.", "Ana."] * 6)
 
 
 @pytest.fixture
 def after(tmp_path):
-  right = [f"Ana brings ladder {i}." for i in range(4)]
+  right = [f"Ana brings ladder {i}." for i in range(24)]
   return write(tmp_path / "after.jsonl", right)
 
 
@@ -45,7 +45,7 @@ def lines(capsys) -> list[list[str]]:
 def test_systems_stand_beside_humans_and_trivial_ones(before, capsys):
   assert score.main([before, "--rouge=hf,dialogsum_paper"]) == 0
   shown = lines(capsys)
-  assert ["hf,", "4", "rows"] in shown
+  assert ["hf,", "rows:", "24"] in shown
   for name in ("human", "LEAD-3", "LONGEST-3"):
     assert sum(line[:1] == [name] for line in shown) == 2  # once a profile
   fingerprints = [line[-1] for line in shown if line[:2] == ["ROUGE", "profile:"]]
@@ -68,7 +68,24 @@ def test_of_two_files_the_gain_is_told(before, after, capsys):
     line for line in shown[start:] if line and line[0].endswith("after.jsonl")
   )
   assert gain[1].startswith("+") and float(gain[1]) > 30
-  assert "< 0.0005" in " ".join(gain)
+  assert "< 0.001" in " ".join(gain)
+
+
+def test_of_few_rows_there_is_no_p(tmp_path, capsys):
+  files = [write(tmp_path / f"{i}.jsonl", ["Ana.", "Bo."]) for i in range(2)]
+  score.main(files)
+  assert "p is not given for fewer than 20 rows" in capsys.readouterr().out
+
+
+def test_a_pipe_is_read_once(before, capsys):
+  import os
+
+  read, write = os.pipe()
+  with open(before, "rb") as rows, open(write, "wb") as into:
+    into.write(rows.read()[:2000])  # a pipe holds 64 KB
+  with pytest.raises(UserError, match="line .*not JSON"):
+    score.main([f"/dev/fd/{read}"])
+  os.close(read)
 
 
 def test_references_on_their_own_and_the_best_of_them(after, capsys):

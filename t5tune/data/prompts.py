@@ -1,6 +1,7 @@
 """Prompts to answer: a text with one a line, or rows of JSON Lines."""
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -54,7 +55,11 @@ class TaskPrompt:
     from t5tune.data import templates
 
     task_name, _, wanted = name.partition("/")
-    ((task, _),) = definitions.get_tasks(task_name)[:1]
+    try:
+      ((task, _),) = definitions.get_tasks(task_name)[:1]
+    except errors.UserError as e:
+      said = str(e).replace(f"MIXTURE = {task_name!r}", f"--task={name}")
+      raise errors.UserError(said) from e
     found = templates.of_task(task)
     if task.name != task_name or not found:
       raise errors.UserError(
@@ -98,6 +103,10 @@ def read(name: str, kind: str, field: str, task: TaskPrompt | None) -> Prompts:
     text = task.fill(where, row) if task else _text(where, row, field)
     if not text.strip():
       raise errors.UserError(f"{where}: the prompt is empty. Remove the line.")
+    try:
+      json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as e:
+      raise errors.UserError(f"{where}: half a character (a lone surrogate).") from e
     texts.append(text)
     kept.append(row)
   if not texts:

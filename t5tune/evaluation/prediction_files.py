@@ -46,6 +46,7 @@ def read(
   Raises:
     UserError: a file, a line or a field is not as described.
   """
+  path, own = path.expanduser(), None
   if path.suffix == ".txt":
     if rows_path is None:
       raise errors.UserError(
@@ -53,8 +54,9 @@ def read(
       )
     texts = [line.rstrip("\n") for line in _lines(path)]
   else:
-    texts = [_text(path, n, row, "prediction") for n, row in _rows(path)]
-  rows = _rows(rows_path or path)
+    own = _rows(path)  # once: it may be a pipe
+    texts = [_text(path, n, row, "prediction") for n, row in own]
+  rows = _rows(rows_path.expanduser()) if rows_path else own
   if len(rows) != len(texts):
     raise errors.UserError(
       f"{path} has {len(texts)} predictions, {rows_path} {len(rows)} rows: they must be"
@@ -110,7 +112,7 @@ def _rows(path: pathlib.Path) -> list[tuple[int, dict[str, Any]]]:
   for number, line in enumerate(_lines(path), start=1):
     try:
       row = json.loads(line)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
       raise errors.UserError(f"{path}, line {number}: not JSON: {e}.") from e
     if not isinstance(row, dict):
       raise errors.UserError(f"{path}, line {number}: not a JSON object.")

@@ -26,7 +26,7 @@ class Profile:
   Attributes:
     name: what it is called.
     lines: what a line is to ROUGE-Lsum: 'sent', a sentence; 'one', the whole text;
-      'dot', what ends in " . " (text with spaces around its full stops).
+      'dot', the text's own lines, and what ends in " . " (as in tokenized text).
     references: of several, the 'mean' of their scores, the 'max', or the 'first' alone.
     stemmer: whether words are reduced to their stems.
     tokens: 'rouge-score', runs of letters and digits; 'py-rouge', see `rouge_tokens`.
@@ -60,7 +60,7 @@ class Profile:
 _PY_ROUGE = {"tokens": "py-rouge"}
 DEFAULT = Profile("default")
 # Whose numbers each gives: T5X's metric on one reference; FLAN's, the best of several;
-# Hugging Face's summarisation example; scripts that pass texts as they are; the DialogSum
+# Hugging Face's summarisation example; scripts that pass each text as one line; the DialogSum
 # paper's (py-rouge at its weight of 1.2); the SAMSum paper's.
 PROFILES = {
   profile.name: profile
@@ -105,8 +105,9 @@ def split_sentences(text: str) -> list[str]:
 def _as_lines(text: str, lines: str) -> str:
   if lines == "sent":
     return "\n".join(split_sentences(text))
-  text = " ".join(text.split())
-  return text.replace(" . ", " .\n") if lines == "dot" else text
+  if lines == "dot":
+    return text.replace(" . ", " .\n")
+  return " ".join(text.split())
 
 
 @functools.cache

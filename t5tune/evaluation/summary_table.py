@@ -11,6 +11,8 @@ from rich.table import Table
 
 from t5tune.evaluation import bootstrap, prediction_files, rouge, summaries
 
+LEAST_ROWS = 20  # for which the bootstrap's p is near what it says
+
 
 @dataclasses.dataclass(frozen=True)
 class System:
@@ -89,7 +91,7 @@ def print_systems(
     profile: the protocol.
   """
   count = len(systems[0].scores)
-  table = Table(title=f"{profile.name}, {count:,} rows", title_justify="left")
+  table = Table(title=f"{profile.name}, rows: {count:,}", title_justify="left")
   table.add_column("", overflow="fold")
   for name in (*profile.keys, "words", "not in the source"):
     table.add_column(name, justify="right")
@@ -127,14 +129,15 @@ def print_differences(
     cells = []
     for scores, before in zip(system.scores.T, base.scores.T, strict=True):
       gain = bootstrap.difference(scores, before)
-      least = 1 / bootstrap.SAMPLES
-      cells += [_cell(gain, "+"), f"{gain.p:.3f}" if gain.p else f"< {least:g}"]
+      cells += [_cell(gain, "+"), _p(gain.p) if len(scores) >= LEAST_ROWS else "–"]
     table.add_row(markup.escape(system.name), *cells)
   console.print(table)
   console.print(
     f"95 % intervals and p of the paired bootstrap over rows, {bootstrap.SAMPLES:,} draws",
     highlight=False,
   )
+  if len(base.scores) < LEAST_ROWS:
+    console.print(f"p is not given for fewer than {LEAST_ROWS} rows", highlight=False)
 
 
 def print_references(
@@ -159,6 +162,10 @@ def print_references(
       shown = markup.escape(name) if number == 1 else ""
       table.add_row(shown, str(number), *(f"{x:.2f}" for x in row))
   console.print(table)
+
+
+def _p(value: float) -> str:
+  return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _cell(interval: bootstrap.Interval, sign: str = "") -> str:

@@ -33,8 +33,8 @@ class SamplingConfig:
   def __post_init__(self):
     checks = {
       "temperature": (
-        0 < self.temperature < math.inf,
-        "above 0 and finite; without sampling, decoding is greedy",
+        1e-4 <= self.temperature < math.inf,
+        "finite and at least 1e-4; without sampling, decoding is greedy",
       ),
       "top_k": (type(self.top_k) is int and self.top_k >= 0, "an integer, 0 for all"),
       "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),

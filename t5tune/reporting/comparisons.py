@@ -58,10 +58,10 @@ def of_run(run: records.Record) -> list[Comparison]:
   for task, summary in last.tasks.items():
     metric = next(iter(summary["scores"]))
     after = run.predictions(task, last.step)
-    before = {}
-    if first.step != last.step:
-      before = {r["input"]: r for r in run.predictions(task, first.step)}
-    rows = [_row(row, before.get(row["input"]), metric) for row in after]
+    before = run.predictions(task, first.step) if first.step != last.step else []
+    same = [r["input"] for r in before] == [r["input"] for r in after]
+    pairs = zip(after, before if same else [None] * len(after), strict=True)
+    rows = [_row(row, old, metric) for row, old in pairs]
     if rows:
       made.append(Comparison(task, metric, _chosen(rows), len(rows)))
   return made

@@ -89,12 +89,13 @@ def gain(metric: str, value: float, before: float) -> float:
   return checkpoint_choice.sign(metric) * (value - before)
 
 
-def row_scores(column: Column, task: str, metric: str) -> dict[str, float]:
-  """Returns the score of each row, by its input; {} where rows have none."""
+def row_scores(column: Column, task: str, metric: str) -> tuple[list, list[float]]:
+  """Returns each row's input with its references, and its score; [] without scores."""
   rows = column.run.predictions(task, column.step)
-  if any(metric not in (row.get("scores") or {}) for row in rows):
-    return {}
-  return {row["input"]: row["scores"][metric] for row in rows}
+  scores = [(row.get("scores") or {}).get(metric) for row in rows]
+  if not all(isinstance(score, int | float) for score in scores):
+    return [], []
+  return [(row["input"], row["references"]) for row in rows], scores
 
 
 def paired(
@@ -109,44 +110,56 @@ def paired(
     metric: its score.
     change: the change as it was measured on the whole.
   """
-  after, before = (row_scores(c, task, metric) for c in (column, other))
-  if not after or after.keys() != before.keys():
+  rows, after = row_scores(column, task, metric)
+  others, before = row_scores(other, task, metric)
+  if not rows or rows != others:
     return None
-  one, two = (np.array([scores[k] for k in after]) for scores in (after, before))
+  one, two = np.array(after), np.array(before)
   better = checkpoint_choice.sign(metric)
   found = bootstrap.difference(better * one, better * two)
   # Of BLEU or F1 over a corpus, the score is not the mean of its rows'.
   return found if abs(found.mean - change) < 1e-6 else None
 
 
-def sentence(run: records.Record) -> str:
-  """Says in a sentence what a run gained and lost from its first to its last evaluation.
+def sentence(run: records.Record, earlier: Sequence[records.Record] = ()) -> str:
+  """Says in a sentence what a run gained and lost until its last evaluation.
 
-  Tasks that the run trained on come first; the others are "elsewhere".
+  A task is compared with the run's first evaluation, or where that lacks the task, with
+  the last evaluation of an earlier run that has it. Tasks that the run trained on come
+  first; the others are "elsewhere".
 
   Args:
     run: the run.
+    earlier: the runs before it, in their order.
   """
-  first, last = run.evaluations[0], run.evaluations[-1]
-  if first.step == last.step:
-    return (
-      f"{run.name}: only step {last.step} was evaluated, so nothing can be compared."
-    )
+  last = run.evaluations[-1]
+  places = [run.evaluations[0]] if len(run.evaluations) > 1 else []
+  places += [e for r in reversed(earlier) for e in reversed(r.evaluations)]
   changes = {}
   for task, summary in last.tasks.items():
     metric = next(iter(summary["scores"]))
-    before = _scores(first.tasks, task).get(metric)
-    if before is not None:
-      changes[task] = gain(metric, summary["scores"][metric], before)
+    before = (_scores(e.tasks, task).get(metric) for e in places)
+    found = next((value for value in before if value is not None), None)
+    if found is not None:
+      changes[task] = gain(metric, summary["scores"][metric], found)
+  if not changes:
+    return (
+      f"{run.name}: only step {last.step} was evaluated, so nothing can be compared."
+    )
   inside = {t: c for t, c in changes.items() if t in run.trained}
   outside = {t: c for t, c in changes.items() if t not in run.trained}
   parts = [_part(inside, _where(inside)), _part(outside, _elsewhere(outside))]
   parts = [part for part in parts if part]
   worst = min(changes, key=changes.get, default=None)
-  said = f"{run.name}: {', '.join(parts) or 'nothing can be compared'}"
+  said = f"{run.name}: {', '.join(parts)}"
   if worst is not None and len(changes) > 2 and changes[worst] < 0:
     said += f"; most on {worst}, {_number(changes[worst])}"
   return said + "."
+
+
+def sentences(runs: Sequence[records.Record]) -> list[str]:
+  """Returns the sentence of each run, the first to be trained first."""
+  return [sentence(run, runs[:i]) for i, run in enumerate(runs)]
 
 
 def _part(changes: dict[str, float], where: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
+from t5tune import errors
 from t5tune.data import inspection
 from t5tune.reporting import comparisons, forgetting, plots, records
 from t5tune.training import workdir
@@ -86,7 +87,7 @@ def html(runs: Sequence[records.Record]) -> str:
   )
   return environment.get_template("report.html").render(
     title=f"What {' and '.join(run.name for run in runs)} learnt",
-    sentences=[forgetting.sentence(run) for run in runs],
+    sentences=forgetting.sentences(runs),
     profile=f"ROUGE profile {runs[0].evaluations[0].rouge}",
     matrix=forgetting.matrix(runs),
     several=len(runs) > 1,
@@ -110,7 +111,7 @@ def markdown(runs: Sequence[records.Record]) -> str:
   Args:
     runs: the runs, the first to be trained first.
   """
-  lines = [*(f"{forgetting.sentence(run)}\n" for run in runs)]
+  lines = [f"{said}\n" for said in forgetting.sentences(runs)]
   made = forgetting.matrix(runs)
   heads = ["task", "metric"]
   for column in made.columns:
@@ -137,7 +138,12 @@ def write(file: pathlib.Path, text: str) -> None:
   Raises:
     UserError: it cannot be written.
   """
-  workdir.write_atomically(file, text)
+  try:
+    workdir.write_atomically(file, text)
+  except errors.UserError as e:
+    raise errors.UserError(
+      f"the report cannot be written to {file}: {e.__cause__}. Name another file."
+    ) from e
 
 
 def _line(cells: Sequence[str]) -> str:

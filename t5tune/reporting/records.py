@@ -2,12 +2,25 @@
 
 import dataclasses
 import json
+import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from t5tune import errors
 from t5tune.evaluation import results
+
+_NUMBER = int | float
+_OF_A_ROW = {"input": str, "references": list, "prediction": str}
+_OF_A_TASK = {
+  **{"task": str, "split": str, "scores": dict, "rows": int},
+  **{"loss": _NUMBER, "mean_length": _NUMBER, "at_cap": _NUMBER},
+  **{"constant": dict | None, "unigram_loss": _NUMBER | None},
+}
+_OF_A_MIXTURE = {
+  **{"name": str, "rows": int, "share": _NUMBER},
+  **{"token_share": _NUMBER, "epochs": _NUMBER},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +68,19 @@ class Record:
     return {task["name"] for task in self.mixture}
 
   def predictions(self, task: str, step: int) -> list[dict[str, Any]]:
-    """Returns the rows of a task with the answers of a step; [] where there are none."""
-    return results.load_predictions(self.path, task, "test", step)
+    """Returns the rows of a task with the answers of a step; [] where there are none.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    file = results.predictions_file(self.path, task, "test", step)
+    rows = []
+    for number, row in _lines(file):
+      for name, kind in _OF_A_ROW.items():
+        if not isinstance(row.get(name), kind):
+          raise _damaged(f"{file}, line {number}", f"no {kind.__name__} {name!r}")
+      rows.append(row)
+    return rows
 
 
 def read(paths: Sequence[pathlib.Path]) -> list[Record]:
@@ -71,24 +95,32 @@ def read(paths: Sequence[pathlib.Path]) -> list[Record]:
   """
   names = _names(paths)
   records = [_read(path, name) for path, name in zip(paths, names, strict=True)]
-  profiles = {
-    e.rouge: f"{r.path}/scores/test-{e.step}.json"
-    for r in records
-    for e in r.evaluations
-  }
-  if len(profiles) > 1:
-    (one, where), (other, there) = list(profiles.items())[:2]
-    raise errors.UserError(
-      f"{where} was scored by the ROUGE profile {one}, {there} by {other}: a report does"
-      " not mix them. Score the checkpoints again: python -m t5tune.eval"
-      " --checkpoint=all."
-    )
+  evaluations = [(r, e) for r in records for e in r.evaluations]
+  for run, evaluation in evaluations[1:]:
+    _check_alike(*evaluations[0], run, evaluation)
   return records
+
+
+def _check_alike(run: Record, one: Evaluation, other_run: Record, other: Evaluation):
+  """Checks that two evaluations were made alike, or their scores say nothing together."""
+  settings = [{"ROUGE profile": e.rouge, **e.settings} for e in (one, other)]
+  for name, value in settings[0].items():
+    # Lengths may follow the run's data; the share of answers cut is told.
+    if name != "lengths" and settings[1].get(name) != value:
+      files = [
+        results.scores_file(r.path, "test", e.step)
+        for r, e in ((run, one), (other_run, other))
+      ]
+      raise errors.UserError(
+        f"{files[0]} was scored with {name} = {value}, {files[1]} with"
+        f" {settings[1].get(name)}: a report does not mix them. Score the checkpoints"
+        " again with the same settings: python -m t5tune.eval --checkpoint=all."
+      )
 
 
 def _names(paths: Sequence[pathlib.Path]) -> list[str]:
   """Returns the shortest ends of the paths that tell them apart."""
-  whole = [path.expanduser().absolute().parts for path in paths]
+  whole = [path.expanduser().resolve().parts for path in paths]
   for count in range(1, max(map(len, whole), default=1) + 1):
     names = ["/".join(parts[-count:]) for parts in whole]
     if len(set(names)) == len(names):
@@ -107,18 +139,18 @@ def _read(path: pathlib.Path, name: str) -> Record:
       f" python -m t5tune.eval --workdir={path} --gin_file={path}/config.gin."
     )
   train, validation = [], {}
-  for line in _lines(path / "metrics.jsonl"):
+  for _, line in _lines(path / "metrics.jsonl", growing=True):
     if line.get("kind") == "train":
       train.append(line)
-    elif line.get("purpose") == "validation":
+    elif line.get("purpose") == "validation" and "task" in line:
       validation.setdefault(line["task"], []).append(line)
   config = path / "config.gin"
   mixture = path / "mixture.json"
   return Record(
     name=name,
     path=path,
-    config=config.read_text() if config.is_file() else "",
-    mixture=_json(mixture).get("tasks", []) if mixture.is_file() else [],
+    config=config.read_text(errors="replace") if config.is_file() else "",
+    mixture=_mixture(mixture) if mixture.is_file() else [],
     evaluations=sorted(evaluations, key=lambda e: e.step),
     train=train,
     validation=validation,
@@ -127,30 +159,66 @@ def _read(path: pathlib.Path, name: str) -> Record:
 
 def _evaluation(file: pathlib.Path) -> Evaluation:
   made = _json(file)
-  try:
-    tasks = {task["task"]: task for task in made["tasks"]}
-    return Evaluation(made["step"], tasks, made["rouge"], made["settings"])
-  except (KeyError, TypeError) as e:
-    raise _damaged(file, f"{e} is missing") from e
+  _require(file, made, {"step": int, "rouge": str, "settings": dict, "tasks": list})
+  tasks = {}
+  for task in made["tasks"]:
+    _require(file, task, _OF_A_TASK)
+    for name, value in task["scores"].items():
+      if not isinstance(value, int | float) or not math.isfinite(value):
+        raise _damaged(file, f"{task['task']}/{name} is {value}")
+    if task["scores"]:  # a task without metrics has nothing to show
+      tasks[task["task"]] = task
+  return Evaluation(made["step"], tasks, made["rouge"], made["settings"])
 
 
-def _json(file: pathlib.Path) -> Mapping[str, Any]:
+def _mixture(file: pathlib.Path) -> list[dict[str, Any]]:
+  made = _json(file)
+  _require(file, made, {"tasks": list})
+  for task in made["tasks"]:
+    _require(file, task, _OF_A_MIXTURE)
+  return made["tasks"]
+
+
+def _require(file: pathlib.Path, made: Any, kinds: Mapping[str, Any]) -> None:
+  if not isinstance(made, dict):
+    raise _damaged(file, "not a JSON object where one should be")
+  for name, kind in kinds.items():
+    if not isinstance(made.get(name), kind):
+      raise _damaged(
+        file, f"{name!r} is missing or no {getattr(kind, '__name__', kind)}"
+      )
+
+
+def _json(file: pathlib.Path) -> Any:
   try:
     return json.loads(file.read_text())
   except (OSError, ValueError) as e:
     raise _damaged(file, e) from e
 
 
-def _lines(file: pathlib.Path) -> list[dict[str, Any]]:
+def _lines(
+  file: pathlib.Path, growing: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
+  """Yields the objects of JSON Lines with their numbers; nothing of an absent file.
+
+  Args:
+    file: the file.
+    growing: whether its last line may be half-written.
+  """
   if not file.is_file():
-    return []
-  made = []
-  for number, line in enumerate(file.read_text().splitlines(), start=1):
+    return
+  lines = file.read_bytes().split(b"\n")
+  for number, line in enumerate(lines, start=1):
+    is_last = number == len(lines)
+    if is_last and (growing or not line):
+      return
     try:
-      made.append(json.loads(line))
+      row = json.loads(line.decode())
     except ValueError as e:
       raise _damaged(f"{file}, line {number}", e) from e
-  return made
+    if not isinstance(row, dict):
+      raise _damaged(f"{file}, line {number}", "not a JSON object")
+    yield number, row
 
 
 def _damaged(where: Any, what: Any) -> errors.UserError:

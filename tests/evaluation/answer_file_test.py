@@ -48,6 +48,29 @@ def test_nothing_is_written_over(tmp_path):
   assert path.read_text() == "precious\n"
 
 
+def test_two_do_not_write_one_file(tmp_path):
+  path = tmp_path / "out.jsonl"
+  first = AnswerFile(path, MADE_BY)
+  with pytest.raises(UserError, match="is being written by another process"):
+    AnswerFile(path, MADE_BY)
+  first.append(["one"])
+  path.write_text("another's\n")
+  with pytest.raises(UserError, match="is there already"):
+    first.finish()
+  assert path.read_text() == "another's\n"
+
+
+@pytest.mark.parametrize("settings", [None, "{", "[]"])
+def test_a_file_that_nobody_has_begun_is_kept(tmp_path, settings):
+  partial = tmp_path / "out.jsonl.partial"
+  partial.write_text("precious\n")
+  if settings is not None:
+    (tmp_path / "out.jsonl.partial.json").write_text(settings)
+  with pytest.raises(UserError, match="does not say how .* was begun"):
+    AnswerFile(tmp_path / "out.jsonl", MADE_BY)
+  assert partial.read_text() == "precious\n"
+
+
 def test_a_place_that_cannot_be_written(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="cannot write"):

@@ -61,6 +61,28 @@ def test_the_sentence_parts_what_was_trained_from_the_rest(runs):
   )
 
 
+def test_what_a_run_did_not_score_before_is_compared_with_the_runs_before(tmp_path):
+  paths = [made_runs.multitask(tmp_path / "all")]
+  after = {"chat": 47.2, "stars": 1.5, "code": 24.7}
+  paths.append(
+    made_runs.write(tmp_path / "chat", {0: {"chat": 31.0}, 9: after}, ["chat"])
+  )
+  runs = records.read(paths)
+  assert forgetting.sentences(runs)[1] == (
+    "chat: gained 16.2 on chat, lost 0.4 elsewhere (mean of 2 tasks); most on stars,"
+    " −0.5."
+  )
+
+
+def test_rows_that_repeat_an_input_are_paired_in_their_order(tmp_path):
+  path = made_runs.multitask(tmp_path / "run")
+  for step in (0, 5):
+    file = path / f"predictions/chat-test-{step}.jsonl"
+    file.write_text(file.read_text().replace("chat input 7 <b>", "chat input 6 <b>"))
+  (run,) = records.read([path])
+  assert forgetting.matrix([run]).cells[0, 1].interval is not None
+
+
 def test_one_evaluation_compares_nothing(tmp_path):
   path = made_runs.write(tmp_path / "run", {7: {"chat": 1.0}}, ["chat"])
   (run,) = records.read([path])

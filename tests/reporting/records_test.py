@@ -41,12 +41,54 @@ def test_what_is_no_run(tmp_path):
     records.read([tmp_path])
 
 
+def test_a_log_that_is_being_written_is_read_as_far_as_it_goes(tmp_path):
+  path = made_runs.multitask(tmp_path / "run")
+  with (path / "metrics.jsonl").open("a") as log:
+    log.write('{"step": 6, "ki')
+  (run,) = records.read([path])
+  assert len(run.train) == 5
+
+
+def test_evaluations_that_were_made_otherwise_are_not_mixed(tmp_path):
+  run = made_runs.multitask(tmp_path / "run")
+  made_runs.rescored(run, 5, settings={"examples": 10})
+  with pytest.raises(UserError, match="examples = None.*examples|with 10: a report"):
+    records.read([run])
+
+
+@pytest.mark.parametrize(
+  ("line", "message"),
+  [
+    ('{"input": "a", "references": ["b"]}', "line 1 is damaged: no str 'prediction'"),
+    ('{"input": "a"', "line 1 is damaged"),
+    ("[1]", "line 1 is damaged: not a JSON object"),
+  ],
+)
+def test_damaged_predictions_are_named(tmp_path, line, message):
+  path = made_runs.multitask(tmp_path / "run")
+  (run,) = records.read([path])
+  (path / "predictions/chat-test-5.jsonl").write_text(line + "\n")
+  with pytest.raises(UserError, match=f"chat-test-5.jsonl, {message}"):
+    run.predictions("chat", 5)
+
+
+def test_a_score_that_is_no_number_is_named(tmp_path):
+  run = made_runs.multitask(tmp_path / "run")
+  file = run / "scores/test-5.json"
+  file.write_text(file.read_text().replace('"rouge1": 30.0', '"rouge1": NaN', 1))
+  with pytest.raises(UserError, match="test-5.json is damaged: chat/rouge1 is nan"):
+    records.read([run])
+
+
 @pytest.mark.parametrize(
   ("file", "content", "message"),
   [
     ("scores/test-5.json", "{", "test-5.json is damaged"),
-    ("scores/test-5.json", "{}", "test-5.json is damaged: 'tasks' is missing"),
-    ("metrics.jsonl", '{"step": 1}\n{"st', "metrics.jsonl, line 2 is damaged"),
+    ("scores/test-5.json", "{}", "test-5.json is damaged: 'step' is missing"),
+    ("metrics.jsonl", '{"step": 1}\n{"st\n', "metrics.jsonl, line 2 is damaged"),
+    ("metrics.jsonl", "[1]\n", "metrics.jsonl, line 1 is damaged: not a JSON object"),
+    ("mixture.json", "[]", "mixture.json is damaged: not a JSON object"),
+    ("mixture.json", '{"tasks": [{"name": "a"}]}', "mixture.json is damaged: 'rows'"),
   ],
 )
 def test_damaged_files_are_named(tmp_path, file, content, message):
