@@ -155,36 +155,16 @@ def _flags(arguments: Sequence[str]):
 
 def _answer_all(model, config, read, flags) -> None:
   """Answers all prompts, a chunk after the other."""
-  from rich import progress
   from rich.console import Console
 
-  from t5tune.evaluation import answer_file
-
-  out = None
-  if flags.output != "-":
-    rows = json.dumps([read.texts, read.rows])
-    made_by = {name: getattr(flags, name) for name in (*_DECODING, "seed", "format")}
-    made_by |= {"checkpoint": model.origin, "dtype": model.dtype}
-    made_by |= {
-      "vocabulary": model.tokenizer.sha256,
-      "input_length": model.input_length,
-    }
-    made_by |= {"input": hashlib.sha256(rows.encode()).hexdigest()}
-    out = answer_file.AnswerFile(flags.output, made_by)
+  out = None if flags.output == "-" else _answer_file(model, read, flags)
   first, total = out.done if out else 0, len(read.texts)
-  told = Console(stderr=True)
+  told = Console(stderr=True, highlight=False)
   if first:
-    told.print(f"Continuing after {first:,} of {total:,} answers", highlight=False)
-  size, cut, prompts_cut = _CHUNK * flags.batch_size, 0, 0
-  shown = progress.Progress(
-    progress.TextColumn("answers"),
-    progress.BarColumn(bar_width=30),
-    progress.MofNCompleteColumn(),
-    progress.TimeRemainingColumn(),
-    console=told,
-  )
+    told.print(f"Continuing after {first:,} of {total:,} answers")
+  size, made = _CHUNK * flags.batch_size, []
   try:
-    with shown:
+    with _progress(told) as shown:
       bar = shown.add_task("answers", total=total, completed=first)
       for start in range(first, total, size):
         answers = model.answers(
@@ -202,26 +182,51 @@ def _answer_all(model, config, read, flags) -> None:
           out.append(lines)
         else:
           print("\n".join(lines), flush=True)
-        cut += sum(answer.candidates[0].cut for answer in answers)
-        prompts_cut += sum(answer.prompt_cut > 0 for answer in answers)
+        made += [(a.candidates[0].cut, a.prompt_cut > 0) for a in answers]
     if out:
       out.finish()
   finally:
     if out:
       out.close()
-  made = total - first
-  if prompts_cut:
-    told.print(
-      f"{prompts_cut:,} of {made:,} prompts were cut at {model.input_length} tokens"
-      " (--input_length).",
-      highlight=False,
-    )
-  if cut:
-    told.print(
-      f"{cut:,} of {made:,} answers met the limit of {config.max_length} tokens"
-      " (--max_length).",
-      highlight=False,
-    )
+  limits = {
+    f"prompts were cut at {model.input_length} tokens (--input_length)": (
+      sum(prompt_cut for _, prompt_cut in made)
+    ),
+    f"answers met the limit of {config.max_length} tokens (--max_length)": (
+      sum(cut for cut, _ in made)
+    ),
+  }
+  for what, count in limits.items():
+    if count:
+      told.print(f"{count:,} of {len(made):,} {what}.")
+
+
+def _answer_file(model, read, flags):
+  """Opens the file to write, with all that decides its lines."""
+  from t5tune.evaluation import answer_file
+
+  rows = json.dumps([read.texts, read.rows])
+  made_by = {name: getattr(flags, name) for name in (*_DECODING, "seed", "format")}
+  made_by |= {
+    "checkpoint": model.origin,
+    "dtype": model.dtype,
+    "vocabulary": model.tokenizer.sha256,
+    "input_length": model.input_length,
+    "input": hashlib.sha256(rows.encode()).hexdigest(),
+  }
+  return answer_file.AnswerFile(flags.output, made_by)
+
+
+def _progress(console):
+  from rich import progress
+
+  return progress.Progress(
+    progress.TextColumn("answers"),
+    progress.BarColumn(bar_width=30),
+    progress.MofNCompleteColumn(),
+    progress.TimeRemainingColumn(),
+    console=console,
+  )
 
 
 def _line(row: dict, answer, flags) -> str:

@@ -8,6 +8,7 @@ import tiny_checkpoint
 
 from t5tune import generation, infer
 from t5tune.errors import UserError
+from t5tune.evaluation import answer_file
 
 ROWS = [{"id": i, "input": f"Row {i}. " + "Bo waits. " * (i % 5)} for i in range(20)]
 
@@ -75,6 +76,17 @@ def test_killed_and_resumed_equals_uninterrupted(
   assert broken.read_text() == whole.read_text()
   with pytest.raises(UserError, match="is there already"):
     run(checkpoint, *flags, f"--output={broken}")
+
+
+def test_killed_after_the_last_line(checkpoint, rows, tmp_path, monkeypatch):
+  out = tmp_path / "out.jsonl"
+  with monkeypatch.context() as patch:
+    patch.setattr(answer_file.AnswerFile, "finish", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      run(checkpoint, f"--input={rows}", f"--output={out}")
+  assert not out.exists()
+  run(checkpoint, f"--input={rows}", f"--output={out}")
+  assert len(out.read_text().splitlines()) == len(ROWS)
 
 
 def test_fields_of_an_earlier_answer_are_not_kept(checkpoint, tmp_path):
