@@ -4,7 +4,7 @@
     python scripts/plan_table.py
     python scripts/plan_table.py --model=xxl --topology=v6e-64
 
-Compiles the training step for each (one to three minutes a row on two cores) and, where
+Compiles the training step for each (two to ten minutes a row on two cores) and, where
 it does not fit, climbs the ladder of `t5tune.plan` until it does.
 """
 
