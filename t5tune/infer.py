@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     task = prompts.TaskPrompt.of(flags.task, flags.task_modules.split(","))
   given = {name: getattr(flags, name) for name in _DECODING}
   given = {name: value for name, value in given.items() if value is not None}
-  generation.decode_config(flags.max_length or 2**30, **given)  # before much is read
+  generation.decode_config(2**30, **given)  # bad flags, before much is read
   read = None
   if not flags.interactive:
     if flags.output != "-":

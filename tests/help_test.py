@@ -5,22 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from architecture_test import COMMANDS
 
 
-@pytest.mark.parametrize(
-  "command",
-  [
-    "train",
-    "eval",
-    "convert",
-    "prepare",
-    "inspect_tasks",
-    "plan",
-    "score",
-    "infer",
-    "report",
-  ],
-)
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_help_takes_less_than_a_second(command):
   started = subprocess.Popen(
     [sys.executable, "-m", f"t5tune.{command}", "--help"], stdout=subprocess.PIPE

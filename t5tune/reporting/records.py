@@ -1,6 +1,7 @@
 """What runs left behind, read from their work directories."""
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -73,14 +74,7 @@ class Record:
     Raises:
       UserError: the file is damaged.
     """
-    file = results.predictions_file(self.path, task, "test", step)
-    rows = []
-    for number, row in _lines(file):
-      for name, kind in _OF_A_ROW.items():
-        if not isinstance(row.get(name), kind):
-          raise _damaged(f"{file}, line {number}", f"no {kind.__name__} {name!r}")
-      rows.append(row)
-    return rows
+    return _predictions(results.predictions_file(self.path, task, "test", step))
 
 
 def read(paths: Sequence[pathlib.Path]) -> list[Record]:
@@ -169,6 +163,17 @@ def _evaluation(file: pathlib.Path) -> Evaluation:
     if task["scores"]:  # a task without metrics has nothing to show
       tasks[task["task"]] = task
   return Evaluation(made["step"], tasks, made["rouge"], made["settings"])
+
+
+@functools.cache  # every score of a task asks for its rows
+def _predictions(file: pathlib.Path) -> list[dict[str, Any]]:
+  rows = []
+  for number, row in _lines(file):
+    for name, kind in _OF_A_ROW.items():
+      if not isinstance(row.get(name), kind):
+        raise _damaged(f"{file}, line {number}", f"no {kind.__name__} {name!r}")
+    rows.append(row)
+  return rows
 
 
 def _mixture(file: pathlib.Path) -> list[dict[str, Any]]:
