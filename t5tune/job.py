@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from t5tune import partitioning, processes
 from t5tune import run as runs
 from t5tune.data import build, feed, index, vocabularies
-from t5tune.evaluation import evaluator
+from t5tune.evaluation import evaluator, scored_mixture
 from t5tune.models import t5
 from t5tune.planning import programs
 from t5tune.training import optimizers, train_state
@@ -32,6 +32,7 @@ class Job:
     tokenizer: the vocabulary.
     request: the data asked for.
     mixture: the same, prepared.
+    scored: what is evaluated, prepared: the mixture, or EVAL_MIXTURE.
     feed_config: how its tokens become batches.
     data: the batches.
     train_steps: length of the run.
@@ -45,6 +46,7 @@ class Job:
   tokenizer: vocabularies.Tokenizer
   request: index.Request
   mixture: index.PreparedMixture
+  scored: scored_mixture.Scored
   feed_config: feed.FeedConfig
   data: feed.Feed
   train_steps: int
@@ -71,7 +73,7 @@ class Job:
   def evaluator(self) -> evaluator.Evaluator:
     """Returns what scores the model, once BEST_METRIC is known to be measured."""
     made = evaluator.for_run(
-      self.run, self.request, self.mixture, self.model, self.mesh, self.tokenizer
+      self.run, self.scored, self.model, self.mesh, self.tokenizer
     )
     if self.run.chooses and processes.is_primary():  # it imports tensorflow
       split, chosen_by = self.run.eval_split, self.run.chosen_by
@@ -111,7 +113,8 @@ def put_together(
   mixture = processes.in_turns("token stores", lambda: build.ensure(request, store_dir))
   same = json.dumps([mixture.fingerprint, mixture.row_lengths])
   processes.check_same("training data", same)
-  run.check_names(mixture)
+  scored = scored_mixture.prepare(run.eval_mixture, request, mixture, store_dir)
+  run.check_names(scored.mixture)
   lengths = mixture.row_lengths
   feed_config = feed.FeedConfig(run.batch_size, *lengths, run.pack, run.seed)
   rows = partitioning.process_rows(mesh, run.batch_size)
@@ -127,6 +130,7 @@ def put_together(
     tokenizer=tokenizer,
     request=request,
     mixture=mixture,
+    scored=scored,
     feed_config=feed_config,
     data=data,
     train_steps=train_steps,

@@ -34,17 +34,26 @@ def main(arguments: Sequence[str]) -> int:
 
   from t5tune import config, run
   from t5tune.data import build, token_store
+  from t5tune.evaluation import scored_mixture
 
   settings = config.load(flags.gin_file, flags.overrides).build(run.Run)
   vocabulary = settings.vocabulary_path()
   request = settings.request(flags.data_dir, vocabulary, train=True)
+
+  def scored_of(mixture):
+    asked = (settings.eval_mixture, request, mixture, flags.store_dir, flags.workers)
+    return scored_mixture.prepare(*asked).mixture
+
   mixture = build.ensure(request, flags.store_dir, flags.workers)
-  if damaged := build.remove_damaged(mixture):
+  scored = scored_of(mixture)
+  if damaged := [*build.remove_damaged(mixture), *build.remove_damaged(scored)]:
     for problem in damaged:
       print(f"damaged, built anew: {problem}")
     mixture = build.ensure(request, flags.store_dir, flags.workers)
-  settings.check_names(mixture)
-  for task in mixture.tasks:
+    scored = scored_of(mixture)
+  settings.check_names(scored)
+  also = [task for task in scored.tasks if task not in mixture.tasks]
+  for task in (*mixture.tasks, *also):
     print(f"{task.name}: {len(task.passes)} pass(es), splits {', '.join(task.splits)}")
     for path in (*task.passes[:1], *task.splits.values()):
       told = token_store.TokenStore(path).manifest

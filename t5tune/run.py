@@ -44,6 +44,8 @@ class Run:
       least (input_length, target_length), so that both sides fill together.
     packed_tokens: most tokens of a packed row whose lengths are chosen; None for
       twice input_length and target_length.
+    eval_mixture: the mixture or task that is scored, such as what the model could do
+      before; None for the one it trains on [EVAL_MIXTURE].
     eval_split: split that is scored during training and chooses the best
       checkpoint [EVAL_SPLIT].
     test_split: split of the scores before and after; a task without it is
@@ -97,6 +99,7 @@ class Run:
   pack: bool = True
   packed_lengths: tuple[int, ...] | None = None
   packed_tokens: int | None = None
+  eval_mixture: str | None = None
   eval_split: str = "validation"
   test_split: str = "test"
   eval_steps: int = 0

@@ -3,6 +3,7 @@
 Rates are functions, called when a mixture is used: registration reads no data.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import seqio
@@ -98,10 +99,35 @@ def replay(
   ]
 
 
+def add_study(
+  name: str, domain: str, others: Sequence[str], share: float = 0.25
+) -> None:
+  """Registers the mixtures that `t5tune.study` compares ways to learn a domain with.
+
+  `name` holds all tasks; `name_before` the others, which are learnt first; and
+  `name_replay` the domain with a share of the others replayed.
+
+  Args:
+    name: the name of the mixture of all.
+    domain: the registered task that is learnt last.
+    others: the registered tasks that must not be forgotten.
+    share: part of the examples of `name_replay` that is replayed.
+  """
+  add = functools.partial(seqio.MixtureRegistry.add, default_rate=num_examples)
+  add(name, (domain, *others))
+  add(f"{name}_before", tuple(others))
+  add(f"{name}_replay", replay([domain], f"{name}_before", share))
+
+
 seqio.MixtureRegistry.add(
   "dialogue_summarization", DIALOGUE_TASKS, default_rate=num_examples
 )
 seqio.MixtureRegistry.add("multitask", ALL_TASKS, default_rate=num_examples)
 seqio.MixtureRegistry.add(
   "dialogsum_replay", replay(["dialogsum"], "multitask", share=0.25)
+)
+add_study(
+  "study",
+  "dialogsum",
+  ("samsum", "sst5", "java_to_cs", "cs_to_java", "wnut17", "cot_gsm8k"),
 )

@@ -9,7 +9,13 @@ from jax.sharding import Mesh
 
 from t5tune import errors, partitioning, processes
 from t5tune.data import build, index, vocabularies
-from t5tune.evaluation import evaluator, results, run_scores, tables
+from t5tune.evaluation import (
+  evaluator,
+  results,
+  run_scores,
+  scored_mixture,
+  tables,
+)
 from t5tune.models import t5
 from t5tune.training import checkpoint_files, checkpoints, parameter_groups, run_log
 from t5tune.training import workdir as run_directory
@@ -124,7 +130,8 @@ def score_checkpoints(run: Any, flags: Any) -> None:
 
   mesh = partitioning.make_mesh(run.mesh)
   model = Model(run.model)
-  evaluate = evaluator.for_run(run, request, mixture, model, mesh, tokenizer)
+  scored = scored_mixture.prepare(run.eval_mixture, request, mixture, flags.store_dir)
+  evaluate = evaluator.for_run(run, scored, model, mesh, tokenizer)
   with (
     jax.set_mesh(mesh),
     run_log.Progress(console, 0, len(steps), "checkpoints") as progress,

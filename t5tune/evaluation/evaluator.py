@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from t5tune import errors, partitioning, processes
 from t5tune.data import index, packing, token_store, vocabularies
-from t5tune.evaluation import baselines, programs, scoring
+from t5tune.evaluation import baselines, programs, scored_mixture, scoring
 from t5tune.models import decoding
 from t5tune.training.train_state import Model
 
@@ -274,21 +274,22 @@ class Evaluator:
     return partitioning.put_batch(self._mesh, batch, rows, len(rows))
 
 
-def for_run(run, request: index.Request, mixture, model: Model, mesh: Mesh, tokenizer):
+def for_run(
+  run, scored: scored_mixture.Scored, model: Model, mesh: Mesh, tokenizer
+) -> Evaluator:
   """Returns the evaluator of a run.
 
   Args:
     run: the settings (`t5tune.run.Run`).
-    request: the data asked for.
-    mixture: the same, prepared.
+    scored: what is evaluated.
     model: the model.
     mesh: the mesh.
     tokenizer: the run's vocabulary.
   """
   lengths = (run.input_length, run.target_length)
   config = programs.EvalConfig(run.eval_batch_size, *lengths, run.beam)
-  scorer = scoring.Scorer(request)
-  return Evaluator(model, mesh, config, mixture, tokenizer, scorer)
+  scorer = scoring.Scorer(scored.request)
+  return Evaluator(model, mesh, config, scored.mixture, tokenizer, scorer)
 
 
 def _further(progress, number: int, count: int, done: int, total: int) -> None:

@@ -115,6 +115,7 @@ def is_tested(run: Any, directory: pathlib.Path, step: int) -> bool:
 
 def _test_settings(run: Any) -> dict[str, Any]:
   return {
+    "mixture": run.eval_mixture or run.mixture,
     "splits": [run.test_split, run.eval_split],
     "examples": run.test_examples,
     "lengths": [run.input_length, run.target_length],

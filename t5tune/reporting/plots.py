@@ -1,20 +1,23 @@
 """Curves of a run as SVG, readable on light and dark pages and in print."""
 
+import contextlib
+import dataclasses
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib import figure, ticker
 
 from t5tune.reporting import records
 
-_GREY = "#7b8494"
-_COLOURS = ("#3f6fb5", "#c2622d", "#3c8d5a", "#9a5fb0", "#b39a2c", "#3a98a8", "#b54a6a")
+GREY = "#7b8494"
+COLOURS = ("#3f6fb5", "#c2622d", "#3c8d5a", "#9a5fb0", "#b39a2c", "#3a98a8", "#b54a6a")
 _STYLE = {
   **{"svg.fonttype": "none", "font.size": 10, "font.family": "sans-serif"},
-  **{"axes.edgecolor": _GREY, "axes.labelcolor": _GREY, "text.color": _GREY},
-  **{"xtick.color": _GREY, "ytick.color": _GREY, "axes.titlesize": 11},
+  **{"axes.edgecolor": GREY, "axes.labelcolor": GREY, "text.color": GREY},
+  **{"xtick.color": GREY, "ytick.color": GREY, "axes.titlesize": 11},
   **{"axes.spines.top": False, "axes.spines.right": False},
 }
 Series = tuple[str, Sequence[float], Sequence[float]]  # name, steps, values
@@ -64,30 +67,58 @@ def _headline(run: records.Record, task: str) -> Series:
 
 
 def _svg(series: Sequence[Series], name: str) -> str:
-  """Draws lines over steps; equal input gives equal text."""
-  salt = {"svg.hashsalt": name}  # the page's pictures do not share their names
-  with matplotlib.rc_context({**_STYLE, **salt}):
-    drawing = figure.Figure(figsize=(6, 2.8), layout="constrained")
-    axes = drawing.subplots()
+  """Draws lines over steps."""
+  with picture(name, (6, 2.8)) as (axes, drawn):
     for number, (label, steps, values) in enumerate(series):
       axes.plot(
         steps,
         values,
         label=label,
-        color=_COLOURS[number % len(_COLOURS)],
-        linestyle="-" if number < len(_COLOURS) else "--",
+        color=COLOURS[number % len(COLOURS)],
+        linestyle="-" if number < len(COLOURS) else "--",
         linewidth=1.5,
         marker="o" if len(steps) < 40 else None,
         markersize=3,
       )
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=7))
-    axes.grid(color=_GREY, alpha=0.25, linewidth=0.6)
     if len(series) > 1:
       axes.legend(frameon=False, fontsize=9, ncols=2)
+  return drawn.text
+
+
+@dataclasses.dataclass
+class Drawn:
+  """A picture that `picture` has finished.
+
+  Attributes:
+    text: the SVG, as wide as its place.
+  """
+
+  text: str = ""
+
+
+@contextlib.contextmanager
+def picture(name: str, size: tuple[float, float]) -> Iterator[tuple[Any, Drawn]]:
+  """Gives axes to draw on; equal drawings give equal text.
+
+  Args:
+    name: keeps the names inside the picture apart from those of others on a page.
+    size: width and height, in inches.
+
+  Yields:
+    The axes, and what holds the picture afterwards.
+  """
+  drawn = Drawn()
+  with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+    drawing = figure.Figure(figsize=size, layout="constrained")
+    axes = drawing.subplots()
+    yield axes, drawn
+    axes.grid(color=GREY, alpha=0.25, linewidth=0.6)
     out = io.StringIO()
     drawing.savefig(out, format="svg", transparent=True, metadata={"Date": None})
   text = out.getvalue()
   text = text[text.index("<svg") :]
   # As wide as its place; the height follows.
-  return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", text, count=1)
+  sized = re.compile(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"')
+  drawn.text = sized.sub(r"\1", text, count=1)

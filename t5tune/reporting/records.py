@@ -99,8 +99,9 @@ def _check_alike(run: Record, one: Evaluation, other_run: Record, other: Evaluat
   """Checks that two evaluations were made alike, or their scores say nothing together."""
   settings = [{"ROUGE profile": e.rouge, **e.settings} for e in (one, other)]
   for name, value in settings[0].items():
-    # Lengths may follow the run's data; the share of answers cut is told.
-    if name != "lengths" and settings[1].get(name) != value:
+    # Lengths may follow the run's data; the share of answers cut is told. What tasks
+    # there are shows.
+    if name not in ("lengths", "mixture") and settings[1].get(name) != value:
       files = [
         results.scores_file(r.path, "test", e.step)
         for r, e in ((run, one), (other_run, other))

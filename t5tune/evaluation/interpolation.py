@@ -1,0 +1,210 @@
+"""Scores weights between two checkpoints, and keeps the best of them.
+
+before, after → weights at each alpha → scores on EVAL_SPLIT → the best, on TEST_SPLIT
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from t5tune import errors, partitioning
+from t5tune.data import build, vocabularies
+from t5tune.evaluation import evaluator, results, run_scores, scored_mixture, tables
+from t5tune.models import t5
+from t5tune.training import run_log
+from t5tune.training import workdir as run_directory
+from t5tune.training.train_state import Model
+from t5tune.weights import interpolation, pretrained, weights, workdirs
+
+FILE = "interpolation.json"
+
+
+def score(
+  run: Any,
+  before: str,
+  after: str,
+  alphas: Sequence[float],
+  configuration: Any,
+  flags: Any,
+) -> None:
+  """Scores every alpha, and makes a work directory of the best.
+
+  The work directory's step 0 is `before`, its last step the best weights: `eval`,
+  `report`, `infer`, `convert` and INIT take it as one that training left. A second
+  start goes on after the last alpha that was scored.
+
+  Args:
+    run: the settings (`t5tune.run.Run`): what is scored, and BEST_METRIC.
+    before: the weights at alpha = 0; see `pretrained.open_weights`.
+    after: those at alpha = 1.
+    alphas: what to try, ascending.
+    configuration: the gin configuration, a `t5tune.config.Config`.
+    flags: `data_dir`, `store_dir` and `workdir`.
+
+  Raises:
+    UserError: the two do not fit each other, or `workdir` holds something else.
+  """
+  console, folder = run_log.console(), flags.workdir
+  ends = [
+    _opened(name, label) for name, label in ((before, "BEFORE"), (after, "AFTER"))
+  ]
+  interpolation.check_alike(*ends)
+  path = interpolation.between(*ends, 0.0).vocabulary or run.vocabulary_path()
+  tokenizer = vocabularies.Tokenizer(path)
+  run = run.with_model(
+    t5.pad_vocab_size(
+      dataclasses.replace(pretrained.run_as(ends[1].config, run.model), lora=None),
+      tokenizer.size,
+    )
+  )
+  request = run.request(flags.data_dir, tokenizer.path, train=False)
+  mixture = build.ensure(request, flags.store_dir)
+  scored = scored_mixture.prepare(run.eval_mixture, request, mixture, flags.store_dir)
+  run.chosen_by.check_tasks([t.name for t in scored.mixture.tasks], run.eval_split)
+  mesh = partitioning.make_mesh(run.mesh)
+  model = Model(run.model)
+  evaluate = evaluator.for_run(run, scored, model, mesh, tokenizer)
+
+  def params(alpha: float):
+    return pretrained.params(interpolation.between(*ends, alpha), model, mesh)
+
+  asked = {
+    "before": ends[0].origin,
+    "after": ends[1].origin,
+    "mixture": scored.mixture.name,
+    "split": run.eval_split,
+    "examples": run.eval_examples,
+    "best_metric": str(run.chosen_by),
+  }
+  with run_directory.claimed(folder):
+    found = _begun(folder, asked)
+    with (
+      jax.set_mesh(mesh),
+      run_log.Progress(console, 0, len(alphas) + 2, "alphas") as progress,
+    ):
+      for done, alpha in enumerate(alphas):
+        if _key(alpha) not in found:
+          with progress.evaluation():
+            made = evaluate.evaluate(
+              params(alpha),
+              run.eval_split,
+              None,
+              run.eval_examples,
+              progress.evaluating,
+            )
+          value = run.chosen_by.score(made)
+          tasks = [result.summary() for result in made]
+          found[_key(alpha)] = {"alpha": alpha, "score": value, "tasks": tasks}
+          _keep(folder, asked, found)
+        progress.advance(done + 1)
+      rows = [found[_key(alpha)] for alpha in alphas]
+      best = max(rows, key=lambda row: row["score"])["alpha"]
+      chosen = interpolation.between(*ends, best)
+      tests = run_scores.RunScores(evaluate, run, folder, progress)
+      if not run_scores.is_tested(run, folder, 0):
+        tests.test(params(0.0), 0)
+      progress.advance(len(alphas) + 1)
+      tests.test(params(best), chosen.step)
+  _make_workdir(folder, chosen, configuration, after)
+  print_alphas(console, rows, best, str(run.chosen_by))
+  scores = [results.load_scores(folder, "test", s) for s in (chosen.step, 0)]
+  tables.print_losses(console, *scores)
+  title = f"Scores at alpha = {best:g} beside those at alpha = 0 (before)"
+  tables.print_scores(console, title, *scores)
+  console.print(
+    f"weights at alpha = {best:g}: {folder} (a work directory: for INIT, infer, convert)",
+    highlight=False,
+    soft_wrap=True,
+  )
+
+
+def _opened(name: str, label: str) -> weights.Weights:
+  opened = pretrained.open_weights(name, label)
+  if opened is None:
+    raise errors.UserError(f"{label} = 'scratch' has no weights; name a checkpoint.")
+  return opened
+
+
+def _key(alpha: float) -> str:
+  return f"{alpha:g}"
+
+
+def _begun(folder: pathlib.Path, asked: dict[str, Any]) -> dict[str, dict[str, Any]]:
+  """Returns what an earlier start has scored: alpha -> its scores.
+
+  Raises:
+    UserError: the folder holds a training, or an interpolation of something else.
+  """
+  file = folder / FILE
+  if not file.is_file():
+    if (folder / "run.json").exists():
+      raise errors.UserError(
+        f"--workdir={folder} holds a training already; name a new folder."
+      )
+    return {}
+  try:
+    kept = json.loads(file.read_text())
+    before, found = kept["asked"], {_key(row["alpha"]): row for row in kept["alphas"]}
+  except (ValueError, KeyError, TypeError) as e:
+    raise errors.UserError(f"{file} is damaged ({e}); remove it to start anew.") from e
+  for name, value in asked.items():
+    if before.get(name) != value:
+      raise errors.UserError(
+        f"--workdir={folder} was begun with {name} = {before.get(name)}, not {value};"
+        " name a new folder."
+      )
+  return found
+
+
+def _keep(folder: pathlib.Path, asked, found) -> None:
+  rows = sorted(found.values(), key=lambda row: row["alpha"])
+  text = json.dumps({"asked": asked, "alphas": rows}, indent=1) + "\n"
+  run_directory.write_atomically(folder / FILE, text)
+
+
+def _make_workdir(
+  folder: pathlib.Path, chosen: weights.Weights, configuration: Any, after: str
+) -> None:
+  """Writes the weights with what makes the folder a work directory."""
+  run_directory.write_atomically(folder / "config.gin", configuration.text)
+  path = pathlib.Path(after).expanduser()
+  trained = workdirs.root(path) / "mixture.json" if workdirs.is_workdir(path) else None
+  if trained and trained.is_file():  # which tasks were learnt between the two
+    run_directory.write_atomically(folder / "mixture.json", trained.read_bytes())
+  workdirs.write(chosen, folder, lambda done, total: None)
+
+
+def print_alphas(
+  console: Console, rows: Sequence[dict[str, Any]], best: float, by: str
+) -> None:
+  """Prints each alpha's scores.
+
+  Args:
+    console: where to print.
+    rows: `alpha`, `score` and `tasks`, the summaries of an evaluation.
+    best: the alpha that was chosen.
+    by: what chose it.
+  """
+  table = Table(
+    title=f"Weights between before (0) and after (1), chosen by {by}",
+    title_justify="left",
+  )
+  tasks = [(t["task"], next(iter(t["scores"]))) for t in rows[0]["tasks"]]
+  table.add_column("alpha", justify="right")
+  table.add_column("chosen by", justify="right")
+  for task, metric in tasks:
+    table.add_column(f"{task}\n{metric}, loss", justify="right")
+  for row in rows:
+    cells = [
+      f"{t['scores'][metric]:.2f}, {t['loss']:.3f}"
+      for t, (_, metric) in zip(row["tasks"], tasks, strict=True)
+    ]
+    style = "bold" if row["alpha"] == best else None
+    table.add_row(f"{row['alpha']:g}", f"{row['score']:.4f}", *cells, style=style)
+  console.print(table)
