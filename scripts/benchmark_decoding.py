@@ -43,6 +43,7 @@ class Ours:
     self._model = Model(dataclasses.replace(source.config, dropout_rate=0.0))
     self._mesh = partitioning.make_mesh({}, jax.devices()[:1])
     self._params = pretrained.params(source, self._model, self._mesh)
+    self._encode = programs.jit_encode(self._model)
     self._programs = {}
 
   def __call__(self, tokens: np.ndarray, beams: int, least: int) -> np.ndarray:
@@ -52,8 +53,10 @@ class Ours:
       rules = logit_rules.LogitRules(least)
       wanted = programs.DecodeConfig(NEW, search, rules=rules)
       self._programs[how] = programs.jit_decode(self._model, self._mesh, wanted)
+    segment_ids = np.ones_like(tokens)
     with jax.set_mesh(self._mesh):
-      ids, _ = self._programs[how](self._params, tokens, np.ones_like(tokens))
+      encoded = self._encode(self._params, tokens, segment_ids)
+      ids, _ = self._programs[how](self._params, encoded, segment_ids)
     return np.asarray(ids)[:, 0]
 
 

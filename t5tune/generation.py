@@ -82,6 +82,7 @@ class Generator:
     self.tokenizer = tokenizer
     self.input_length, self.target_length = input_length, target_length
     self._model, self._params, self._mesh = model, params, mesh
+    self._encode = programs.jit_encode(model)
     self._programs: dict[programs.DecodeConfig, Any] = {}
 
   def generate(self, prompts: Sequence[str], **settings) -> list[str]:
@@ -161,10 +162,10 @@ class Generator:
     if config.draw:
       of_row = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(seed), row))
       keys = of_row(np.array([*rows, *[0] * len(padding)], np.uint32))
+    tokens, segment_ids = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
     with jax.set_mesh(self._mesh):
-      made = self._programs[config](
-        self._params, batch["encoder_input_tokens"], batch["encoder_segment_ids"], keys
-      )
+      encoded = self._encode(self._params, tokens, segment_ids)
+      made = self._programs[config](self._params, encoded, segment_ids, keys)
     return jax.device_get(made)
 
   def _candidates(self, config, ids, scores, escape) -> tuple[Candidate, ...]:

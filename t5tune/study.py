@@ -24,6 +24,7 @@ EXAMPLES = (
 def main(arguments: Sequence[str]) -> int:
   """Runs what of the study is not done yet; returns the exit status."""
   flags = _flags(arguments)
+  from t5tune.evaluation import results
   from t5tune.reporting import page, records, study_plan, study_plots, study_scores
 
   study = _study(flags)
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     print(f"[{number}/{len(commands)}] seed {command.seed}, {command.way}", flush=True)
     print(f"$ python {shlex.join(command.line[1:])}", flush=True)
     began = time.monotonic()
+    if command.scored_before:
+      results.adopt(*command.scored_before, command.workdir)
     if status := _run(command.line):
       return status
     minutes = (time.monotonic() - began) / 60

@@ -79,18 +79,26 @@ def best_constant(
   return best
 
 
-def other_rows(count: int) -> list[int]:
-  """Returns for each of `count` rows another one: a random cycle through all of them.
+def other_rows(order: Sequence[int]) -> list[int]:
+  """Returns for each row another one: its neighbour in an order of the rows.
+
+  The neighbours at the places 2k and 2k + 1 have each other, and the last of an odd
+  number has the one before it. So rows that are evaluated in this order, an even number
+  at a time, meet the other row in their own batch.
+
+  Args:
+    order: a permutation of the rows.
 
   Raises:
     ValueError: there is only one row.
   """
-  if count < 2:
+  if len(order) < 2:
     raise ValueError("one row has no other")
-  order = np.random.default_rng(0).permutation(count)
-  others = np.empty_like(order)
-  others[order] = np.roll(order, 1)
-  return others.tolist()
+  others = [0] * len(order)
+  for place, row in enumerate(order):
+    neighbour = place ^ 1
+    others[row] = order[neighbour if neighbour < len(order) else place - 1]
+  return others
 
 
 def _headline(scores: Mapping[str, float]) -> float:

@@ -25,7 +25,8 @@ class TaskResult:
     split: the split whose rows were used.
     scores: metric -> value; the first is the headline.
     loss: mean negative log likelihood of a target token, in nats.
-    shuffled_loss: the same with the inputs of other rows, or None of a single row.
+    shuffled_loss: the same with the inputs of other rows, which are about as long; None
+      of a single row, or where not everything was asked for.
     unigram_loss: the loss of a unigram model of the training targets, or None.
     constant: scores of the best constant answer, or None.
     constant_answer: that answer, or None.
@@ -88,9 +89,10 @@ class Evaluator:
   ):
     self._mesh, self._config, self._mixture = mesh, config, mixture
     self._tokenizer, self._scorer = tokenizer, scorer
-    # One program for each input length; the tasks share them.
+    # One program of each kind for each bucket of lengths; the tasks share them.
+    self._encode = programs.jit_encode(model)
     self._decode = programs.jit_decode(model, mesh, config.decode)
-    self._loss = programs.jit_loss(model, mesh)
+    self._losses = programs.jit_losses(model, mesh)
 
   def evaluate(
     self,
@@ -154,7 +156,7 @@ class Evaluator:
     by_template = {}
     for number, (template, path) in enumerate(stores.items()):
       report = functools.partial(_further, progress, number, len(stores))
-      answers = self._answer(params, task.name, path, max_examples, report)
+      answers = self._answer(params, task.name, path, max_examples, full, report)
       if answers:
         by_template[template] = answers.scores
       if number == 0:
@@ -178,7 +180,9 @@ class Evaluator:
       rows=self._kept_rows(task.name, first, full),
     )
 
-  def _answer(self, params, name, path, max_examples, progress) -> "_Answers | None":
+  def _answer(
+    self, params, name, path, max_examples, full, progress
+  ) -> "_Answers | None":
     """Decodes a task's rows, or some of them spread over its store; scores them.
 
     Returns:
@@ -192,12 +196,13 @@ class Evaluator:
     chosen = np.linspace(0, len(store) - 1, count).round().astype(int)
     examples = store.read(chosen)
     rows = [dict(store.rows[i]) for i in chosen]
-    others = baselines.other_rows(count) if count > 1 else None
+    order = sorted(range(count), key=lambda i: len(examples[i][0]))
+    has_others = full and count > 1 and self._has_pairs
+    others = baselines.other_rows(order) if has_others else None
     outputs, sums = [None] * count, np.zeros(3)
     done = 0
-    for members in self._batches(examples):
-      inputs = [examples[others[i] if others else i][0] for i in members]
-      decoded, batch_sums = self._run(params, [examples[i] for i in members], inputs)
+    for members in self._batches(order):
+      decoded, batch_sums = self._run(params, examples, members, others)
       sums += batch_sums
       for i, tokens in zip(members, decoded, strict=False):
         outputs[i] = tokens
@@ -244,32 +249,53 @@ class Evaluator:
       )
     return extra
 
-  def _batches(self, examples: Sequence) -> Iterator[list[int]]:
-    """Yields batches of rows with inputs of similar length."""
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
-    for start in range(0, len(order), self._config.batch_size):
-      yield order[start : start + self._config.batch_size]
+  @property
+  def _has_pairs(self) -> bool:
+    """Whether a batch has room for a row and another one."""
+    return self._config.batch_size > 1
 
-  def _run(self, params, examples, other_inputs):
+  def _batches(self, order: Sequence[int]) -> Iterator[list[int]]:
+    """Yields batches of rows with inputs of similar length, neighbours together."""
+    size = self._config.batch_size
+    size -= size % 2 if self._has_pairs else 0
+    for start in range(0, len(order), size):
+      yield list(order[start : start + size])
+
+  def _run(self, params, examples, members, others):
     """Decodes a batch; returns tokens (b, t) and sums of loss, shuffled loss, tokens."""
-    batch = self._batch(examples)
-    decoded, _ = self._decode(
-      params, batch["encoder_input_tokens"], batch["encoder_segment_ids"]
-    )
-    targets = [targets for _, targets in examples]
-    shuffled = self._batch(list(zip(other_inputs, targets, strict=True)))
-    sums = jax.device_get([self._loss(params, b) for b in (batch, shuffled)])
-    tokens = jax.device_get(decoded)[: len(examples), 0]
-    return tokens, np.asarray([sums[0].nll, sums[1].nll, sums[0].tokens], float)
+    rows = list(members)
+    if others:  # a last row alone brings its neighbour, whose targets do not count
+      rows += [others[i] for i in members if others[i] not in members]
+    places = {row: place for place, row in enumerate(rows)}
+    other_places = None
+    if others:
+      other_places = np.arange(self._config.batch_size, dtype=np.int32)
+      other_places[: len(members)] = [places[others[i]] for i in members]
+    batch = self._batch([examples[i] for i in rows], len(members))
+    tokens, segment_ids = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
+    encoded = self._encode(params, tokens, segment_ids)
+    decoded, _ = self._decode(params, encoded, segment_ids)
+    sums = jax.device_get(self._losses(params, encoded, batch, other_places))
+    outputs = jax.device_get(decoded)[: len(members), 0]
+    return outputs, np.asarray(sums, float)
 
-  def _batch(self, examples):
-    """Lays examples out as a batch, padded to one of a few input lengths."""
-    full = self._config.input_length
-    longest = max(len(inputs) for inputs, _ in examples)
-    lengths = (programs.bucket(longest, full), self._config.target_length)
-    empty = (np.zeros(0, np.int32), np.zeros(0, np.int32))
-    padding = [empty] * (self._config.batch_size - len(examples))
-    batch = packing.to_batch([[e] for e in (*examples, *padding)], lengths)
+  def _batch(self, examples, counted: int):
+    """Lays examples out as a batch, padded to one of a few lengths of both sides.
+
+    Args:
+      examples: (inputs, targets).
+      counted: how many of them have targets that count: the first.
+    """
+    empty = np.zeros(0, np.int32)
+    kept = [(inputs, targets) for inputs, targets in examples[:counted]]
+    kept += [(inputs, empty) for inputs, _ in examples[counted:]]
+    limits = (self._config.input_length, self._config.target_length)
+    lengths = tuple(
+      programs.bucket(max(len(example[side]) for example in kept), limits[side])
+      for side in (0, 1)
+    )
+    kept += [(empty, empty)] * (self._config.batch_size - len(kept))
+    batch = packing.to_batch([[e] for e in kept], lengths)
     rows = np.arange(self._config.batch_size)  # every process has read them all
     return partitioning.put_batch(self._mesh, batch, rows, len(rows))
 

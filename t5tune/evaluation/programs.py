@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from t5tune import errors, partitioning
 from t5tune.models import beam_search, decoding, logit_rules, sampling
-from t5tune.training import train_step
+from t5tune.training import losses
 from t5tune.training.train_state import Model
 
 GREEDY = beam_search.BeamConfig(num_beams=1)
@@ -70,6 +70,23 @@ def bucket(longest: int, full: int) -> int:
   return next(n for n in buckets if n >= longest)
 
 
+def jit_encode(model: Model) -> Any:
+  """Returns the jitted encoder.
+
+  Args:
+    model: the model.
+
+  Returns:
+    A function of parameters, input tokens (b, s) and their segment ids (b, s), both
+    int32, to (b, s, d); decoding and losses share it.
+  """
+
+  def encode(params, tokens, segment_ids):
+    return model.merge(params).encode(tokens, segment_ids)
+
+  return jax.jit(encode)
+
+
 def jit_decode(model: Model, mesh: Mesh, config: DecodeConfig) -> Any:
   """Returns the jitted decoding of a batch.
 
@@ -79,14 +96,14 @@ def jit_decode(model: Model, mesh: Mesh, config: DecodeConfig) -> Any:
     config: how to decode.
 
   Returns:
-    A function of parameters, input tokens (b, s) and their segment ids (b, s), both
-    int32, and of PRNG keys (b,), which sampling alone needs, to sequences int32
+    A function of parameters, encoded inputs (b, s, d), their int32 segment ids (b, s),
+    and of PRNG keys (b,), which sampling alone needs, to sequences int32
     (b, n, max_length), the best first, and their scores float32 (b, n); those of greedy
     decoding are 0.
   """
 
-  def decode(params, tokens, segment_ids, row_keys=None):
-    inputs = (model.merge(params), tokens, segment_ids)
+  def decode(params, encoded, segment_ids, row_keys=None):
+    inputs = (model.merge(params), encoded, segment_ids)
     if config.draw:
       return sampling.sample(
         *inputs, row_keys, config.max_length, config.draw, config.rules
@@ -101,18 +118,36 @@ def jit_decode(model: Model, mesh: Mesh, config: DecodeConfig) -> Any:
   return jax.jit(decode, out_shardings=partitioning.replicated(mesh))
 
 
-def jit_loss(model: Model, mesh: Mesh) -> Any:
-  """Returns the jitted loss of a batch, without dropout.
+def jit_losses(model: Model, mesh: Mesh) -> Any:
+  """Returns the jitted losses of a batch, without dropout.
 
   Args:
     model: the model.
     mesh: the mesh; every device gets the sums.
 
   Returns:
-    A function of parameters and a batch to `train_step.batch_loss`'s sums.
+    A function of parameters, encoded inputs (b, s, d), a batch as the training step
+    takes it, and for each row another one, int32 (b,) or None, to three float32 sums:
+    the negative log likelihood of the targets, in nats, given their own inputs, and
+    given those of the other row (0 for None); and the number of target tokens.
   """
 
-  def loss(params, batch):
-    return train_step.batch_loss(model, params, batch, None)
+  def summed(module, encoded, segment_ids, batch):
+    logits = module.decode(
+      encoded,
+      segment_ids,
+      batch["decoder_input_tokens"],
+      batch["decoder_segment_ids"],
+    )
+    nll, _ = losses.token_losses(logits, batch["decoder_target_tokens"])
+    return jnp.sum(nll * batch["decoder_loss_weights"])
 
-  return jax.jit(loss, out_shardings=partitioning.replicated(mesh))
+  def both(params, encoded, batch, others):
+    module, ids = model.merge(params), batch["encoder_segment_ids"]
+    own = summed(module, encoded, ids, batch)
+    other = jnp.zeros(())
+    if others is not None:
+      other = summed(module, encoded[others], ids[others], batch)
+    return own, other, jnp.sum(batch["decoder_loss_weights"])
+
+  return jax.jit(both, out_shardings=partitioning.replicated(mesh))

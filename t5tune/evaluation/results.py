@@ -67,6 +67,24 @@ def save(
   workdir.write_atomically(file, json.dumps(scores, indent=1) + "\n")
 
 
+def adopt(source: pathlib.Path, step: int, directory: pathlib.Path) -> None:
+  """Takes the test scores of a checkpoint as those before the run that starts from it.
+
+  Args:
+    source: the work directory of the checkpoint.
+    step: its step.
+    directory: the work directory of the run.
+  """
+  kept = json.loads(scores_file(source, "test", step).read_text())
+  for task in kept["tasks"]:
+    file = predictions_file(source, task["task"], "test", step)
+    workdir.write_atomically(
+      predictions_file(directory, task["task"], "test", 0), file.read_bytes()
+    )
+  text = json.dumps({**kept, "step": 0}, indent=1) + "\n"
+  workdir.write_atomically(scores_file(directory, "test", 0), text)
+
+
 def _line(row: dict) -> dict:
   first = {
     "input": row["inputs_pretokenized"],

@@ -95,7 +95,7 @@ class BeamConfig:
 
 def beam_search(
   model: t5.T5,
-  encoder_input_tokens: jax.Array,
+  encoded: jax.Array,
   encoder_segment_ids: jax.Array,
   max_length: int,
   config: BeamConfig,
@@ -103,11 +103,11 @@ def beam_search(
 ) -> tuple[jax.Array, jax.Array]:
   """Decodes the sequences that score best, by beam search.
 
-  The encoder runs once. Rows do not depend on each other.
+  Rows do not depend on each other.
 
   Args:
     model: the model.
-    encoder_input_tokens: int32 (b, s).
+    encoded: (b, s, d), from `model.encode`.
     encoder_segment_ids: int32 (b, s), 1 at tokens and 0 at padding. A row without
       tokens (batch padding) counts as done from the start.
     max_length: t, most tokens to decode, the end of sequence included.
@@ -122,7 +122,7 @@ def beam_search(
     batch padding, and where fewer than n sequences ended by the rules of 't5x'.
   """
   decode_position, cache = model.start_decoding(
-    encoder_input_tokens, encoder_segment_ids, max_length, config.num_beams
+    encoded, encoder_segment_ids, max_length, config.num_beams
   )
   padding = jnp.all(encoder_segment_ids == 0, axis=1)
   return search(decode_position, cache, padding, max_length, config, rules)

@@ -11,7 +11,7 @@ EOS_ID = logit_rules.EOS_ID
 
 def greedy(
   model: t5.T5,
-  encoder_input_tokens: jax.Array,
+  encoded: jax.Array,
   encoder_segment_ids: jax.Array,
   max_length: int,
   rules: logit_rules.LogitRules = logit_rules.NONE,
@@ -23,7 +23,7 @@ def greedy(
 
   Args:
     model: the model.
-    encoder_input_tokens: int32 (b, s).
+    encoded: (b, s, d), from `model.encode`.
     encoder_segment_ids: int32 (b, s), 1 at tokens and 0 at padding. A row without
       tokens (batch padding) counts as ended from the start.
     max_length: most tokens to decode, the end of sequence included.
@@ -33,9 +33,9 @@ def greedy(
     int32 (b, max_length): tokens up to and including the end of sequence, then 0.
     A row without an end of sequence met `max_length`.
   """
-  batch = encoder_input_tokens.shape[0]
+  batch = encoded.shape[0]
   decode_position, cache = model.start_decoding(
-    encoder_input_tokens, encoder_segment_ids, max_length
+    encoded, encoder_segment_ids, max_length
   )
 
   def running(state):

@@ -71,7 +71,7 @@ class SamplingConfig:
 
 def sample(
   model: t5.T5,
-  encoder_input_tokens: jax.Array,
+  encoded: jax.Array,
   encoder_segment_ids: jax.Array,
   row_keys: jax.Array,
   max_length: int,
@@ -80,12 +80,12 @@ def sample(
 ) -> tuple[jax.Array, jax.Array]:
   """Draws sequences.
 
-  The encoder runs once. What is drawn for a row depends on its key, and on neither the
+  What is drawn for a row depends on its key, and on neither the
   other rows nor the order.
 
   Args:
     model: the model.
-    encoder_input_tokens: int32 (b, s).
+    encoded: (b, s, d), from `model.encode`.
     encoder_segment_ids: int32 (b, s), 1 at tokens and 0 at padding. A row without
       tokens (batch padding) counts as ended from the start.
     row_keys: PRNG keys (b,).
@@ -100,9 +100,9 @@ def sample(
     float32 (b, n): their log-probabilities under the model itself, at temperature 1 and
     with nothing left out.
   """
-  batch, count = encoder_input_tokens.shape[0], config.num_samples
+  batch, count = encoded.shape[0], config.num_samples
   decode_position, cache = model.start_decoding(
-    encoder_input_tokens, encoder_segment_ids, max_length, count
+    encoded, encoder_segment_ids, max_length, count
   )
   split = jax.vmap(lambda key: jax.random.split(key, count))
   keys = split(row_keys).reshape(batch * count)

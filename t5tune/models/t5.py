@@ -230,13 +230,25 @@ class T5(nnx.Module):
     """
     encoder_key, decoder_key = stacks.split_key(dropout_key, 2)
     encoded = self.encode(encoder_input_tokens, encoder_segment_ids, encoder_key)
-    x = self.token_embedder(decoder_input_tokens)
-    x = self.decoder(x, encoded, decoder_segment_ids, encoder_segment_ids, decoder_key)
-    return self.logits(x)
+    return self.decode(
+      encoded,
+      encoder_segment_ids,
+      decoder_input_tokens,
+      decoder_segment_ids,
+      decoder_key,
+    )
 
   def encode(self, tokens, segment_ids, dropout_key=None) -> jax.Array:
     """Encodes int32 tokens (b, s) to (b, s, d)."""
     return self.encoder(self.token_embedder(tokens), segment_ids, dropout_key)
+
+  def decode(
+    self, encoded, encoder_segment_ids, tokens, segment_ids, dropout_key=None
+  ) -> jax.Array:
+    """Returns float32 logits (b, t, v) of teacher-forced int32 tokens (b, t)."""
+    x = self.token_embedder(tokens)
+    x = self.decoder(x, encoded, segment_ids, encoder_segment_ids, dropout_key)
+    return self.logits(x)
 
   def logits(self, x: jax.Array) -> jax.Array:
     """Maps the decoder's output (b, t, d) to float32 logits (b, t, v)."""
@@ -250,16 +262,14 @@ class T5(nnx.Module):
       logits.astype(jnp.float32), "batch", "length", "vocab"
     )
 
-  def start_decoding(
-    self, encoder_input_tokens, encoder_segment_ids, max_length, beams=1
-  ):
-    """Encodes, and returns the function that decodes one position.
+  def start_decoding(self, encoded, encoder_segment_ids, max_length, beams=1):
+    """Returns the function that decodes one position.
 
     What does not change from one position to the next is computed here, once: the
     layers taken out of their stack, the cross-attention keys and values, the bias.
 
     Args:
-      encoder_input_tokens: int32 (b, s).
+      encoded: (b, s, d), from `encode`.
       encoder_segment_ids: int32 (b, s), 1 at tokens and 0 at padding.
       max_length: t, the number of positions.
       beams: n, sequences decoded for each row. They share the row's encoding
@@ -271,7 +281,6 @@ class T5(nnx.Module):
       each layer keys and values, each (b*n, h, t, k).
     """
     config = self.config
-    encoded = self.encode(encoder_input_tokens, encoder_segment_ids)
     layer_list = self.decoder.layer_list()
     cross = []
     for layer in layer_list:

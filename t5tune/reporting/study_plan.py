@@ -76,6 +76,8 @@ class Command:
     module: the command's module.
     arguments: its flags.
     steps: updates it makes, 0 for one that does not train.
+    scored_before: work directory and step of a checkpoint that is what it starts from,
+      scored as it would be; None for another start.
   """
 
   way: str
@@ -84,6 +86,7 @@ class Command:
   module: str
   arguments: list[str]
   steps: int
+  scored_before: tuple[pathlib.Path, int] | None = None
 
   @property
   def line(self) -> list[str]:
@@ -127,17 +130,23 @@ def commands(study: Study, folder: pathlib.Path, flags: Any) -> list[Command]:
       if seed not in study.seeds_of(way):
         continue
       bindings = _bindings(study, seed, mixture, length, init)
+      scored = (place / BEFORE, head) if init == before else None
       # Random weights have nothing to lose, and answer at length.
-      bindings["run.Run.eval_before"] = str(init != "scratch")
+      bindings["run.Run.eval_before"] = str(scored is None and init != "scratch")
       arguments = _flags(flags, [*flags.gin_file, *further], bindings, place / way)
-      found.append(Command(way, seed, place / way, "train", arguments, length))
+      found.append(Command(way, seed, place / way, "train", arguments, length, scored))
     if seed in study.seeds_of("interpolated"):
       bindings = _bindings(study, seed, study.domain, tail, before)
       bindings["BEST_METRIC"] = repr(balanced(study))
       ends = [before, str((place / "sequential").absolute())]
       workdir = place / "interpolated"
       arguments = [*ends, *_flags(flags, flags.gin_file, bindings, workdir)]
-      found.append(Command("interpolated", seed, workdir, "interpolate", arguments, 0))
+      found.append(
+        Command(
+          *("interpolated", seed, workdir, "interpolate", arguments, 0),
+          scored_before=(place / BEFORE, head),
+        )
+      )
   return found
 
 

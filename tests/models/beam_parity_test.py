@@ -19,7 +19,7 @@ def compiled(model_config, length: int, config: beam_search.BeamConfig):
   model = train_state.Model(model_config)
   return tiny_t5.jit(
     lambda params, *inputs: beam_search.beam_search(
-      model.merge(params), *inputs, length, config
+      *tiny_t5.encoded(model.merge(params), *inputs), length, config
     )
   )
 

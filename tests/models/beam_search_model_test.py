@@ -32,7 +32,9 @@ def params():
 @functools.cache
 def compiled(config: BeamConfig):
   return tiny_t5.jit(
-    lambda p, *x: beam_search.beam_search(MODEL.merge(p), *x, LENGTH, config)
+    lambda p, *x: beam_search.beam_search(
+      *tiny_t5.encoded(MODEL.merge(p), *x), LENGTH, config
+    )
   )
 
 
@@ -41,7 +43,9 @@ def search(config: BeamConfig, tokens=TOKENS, segment_ids=SEGMENTS):
 
 
 def test_one_beam_of_hugging_face_is_greedy():
-  greedy = tiny_t5.jit(lambda p, *x: decoding.greedy(MODEL.merge(p), *x, LENGTH))
+  greedy = tiny_t5.jit(
+    lambda p, *x: decoding.greedy(*tiny_t5.encoded(MODEL.merge(p), *x), LENGTH)
+  )
   ids, _ = search(BeamConfig(1, 1.0, "hf"))
   np.testing.assert_array_equal(ids[:, 0], greedy(params(), TOKENS, SEGMENTS))
 

@@ -25,7 +25,9 @@ class Decoder:
     # EOS so likely that some rows end early, and some do not.
     params["decoder"]["logits_dense"]["kernel"][:, decoding.EOS_ID] *= 2.5
     greedy = tiny_t5.jit(
-      lambda params, *inputs: decoding.greedy(model.merge(params), *inputs, MAX_LENGTH)
+      lambda params, *inputs: decoding.greedy(
+        *tiny_t5.encoded(model.merge(params), *inputs), MAX_LENGTH
+      )
     )
     self.greedy = lambda *inputs: np.asarray(greedy(params, *inputs))
     self.outputs = self.greedy(TOKENS, SEGMENTS)

@@ -145,7 +145,7 @@ def test_greedy_ids(checkpoint, name, min_length):
   rules = logit_rules.LogitRules(min_length)
   greedy = tiny_t5.jit(
     lambda p, *x: decoding.greedy(
-      checkpoint.model.merge(p), *x, expected.shape[1], rules
+      *tiny_t5.encoded(checkpoint.model.merge(p), *x), expected.shape[1], rules
     )
   )
   inputs = batch["encoder_input_tokens"], batch["encoder_segment_ids"]

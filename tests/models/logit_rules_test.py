@@ -70,7 +70,9 @@ class Decoder:
 
   def greedy(self, rules: LogitRules) -> np.ndarray:
     run = tiny_t5.jit(
-      lambda p, *x: decoding.greedy(self.model.merge(p), *x, self.LENGTH, rules)
+      lambda p, *x: decoding.greedy(
+        *tiny_t5.encoded(self.model.merge(p), *x), self.LENGTH, rules
+      )
     )
     return np.asarray(run(self.params, *self.inputs))
 
@@ -78,7 +80,7 @@ class Decoder:
     config = beam_search.BeamConfig(3, 1.0, by)
     run = tiny_t5.jit(
       lambda p, *x: beam_search.beam_search(
-        self.model.merge(p), *x, self.LENGTH, config, rules
+        *tiny_t5.encoded(self.model.merge(p), *x), self.LENGTH, config, rules
       )
     )
     return np.asarray(run(self.params, *self.inputs)[0]).reshape(-1, self.LENGTH)

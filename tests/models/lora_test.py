@@ -136,8 +136,9 @@ def test_decoding_step_by_step_equals_teacher_forcing():
 
   def decode(params, batch):
     module = model().merge(params)
+    inputs = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
     step, cache = module.start_decoding(
-      batch["encoder_input_tokens"], batch["encoder_segment_ids"], max_length=7
+      module.encode(*inputs), batch["encoder_segment_ids"], max_length=7
     )
     logits = []
     for t in range(7):

@@ -30,7 +30,9 @@ def params():
 
 @functools.cache
 def compiled(config: SamplingConfig, length: int):
-  return tiny_t5.jit(lambda p, *x: sampling.sample(MODEL.merge(p), *x, length, config))
+  return tiny_t5.jit(
+    lambda p, *x: sampling.sample(*tiny_t5.encoded(MODEL.merge(p), *x), length, config)
+  )
 
 
 def sample(config, tokens=TOKENS, segments=SEGMENTS, keys=KEYS, length=LENGTH):
@@ -39,7 +41,9 @@ def sample(config, tokens=TOKENS, segments=SEGMENTS, keys=KEYS, length=LENGTH):
 
 @pytest.mark.parametrize("config", [SamplingConfig(1e-4), SamplingConfig(top_k=1)])
 def test_without_choice_it_is_greedy(config):
-  greedy = tiny_t5.jit(lambda p, *x: decoding.greedy(MODEL.merge(p), *x, LENGTH))
+  greedy = tiny_t5.jit(
+    lambda p, *x: decoding.greedy(*tiny_t5.encoded(MODEL.merge(p), *x), LENGTH)
+  )
   expected = greedy(params(), TOKENS, SEGMENTS)
   np.testing.assert_array_equal(sample(config)[0][:, 0], expected)
 

@@ -98,7 +98,9 @@ def test_gradients(t5x):
 def test_greedy_ids(t5x):
   data, expected = batch(t5x, ""), t5x.expected["greedy_temperature0_decodes"]
   greedy = tiny_t5.jit(
-    lambda p, *x: decoding.greedy(t5x.model.merge(p), *x, expected.shape[1])
+    lambda p, *x: decoding.greedy(
+      *tiny_t5.encoded(t5x.model.merge(p), *x), expected.shape[1]
+    )
   )
   inputs = data["encoder_input_tokens"], data["encoder_segment_ids"]
   np.testing.assert_array_equal(greedy(t5x.params, *inputs), expected)

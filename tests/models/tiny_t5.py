@@ -88,3 +88,8 @@ def jit(function):
 def forward(model: train_state.Model):
   """Returns the compiled `logits` of a model."""
   return jit(functools.partial(logits, model))
+
+
+def encoded(module: t5.T5, tokens, segment_ids, *rest) -> tuple:
+  """Returns what decoding takes: the model, its encoding of tokens, and the rest."""
+  return module, module.encode(tokens, segment_ids), segment_ids, *rest

@@ -57,9 +57,18 @@ def test_what_an_evaluation_compiles(slice_, beams):
   batch = programs.abstract_batch(mesh, config.batch_size, lengths)
   inputs = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
   with jax.set_mesh(mesh):
-    lowered = [evaluation.jit_decode(model, mesh, config.decode).lower(params, *inputs)]
+    encode = evaluation.jit_encode(model)
+    encoded = jax.eval_shape(encode, params, *inputs)
+    lowered = [
+      encode.lower(params, *inputs),
+      evaluation.jit_decode(model, mesh, config.decode).lower(
+        params, encoded, inputs[1]
+      ),
+    ]
     if beams == 1:
-      lowered.append(evaluation.jit_loss(model, mesh).lower(params, batch))
+      others = jax.ShapeDtypeStruct((config.batch_size,), "int32")
+      losses = evaluation.jit_losses(model, mesh)
+      lowered.append(losses.lower(params, encoded, batch, others))
   for program in lowered:
     compiled = program.compile()
     assert compiled.memory_analysis().argument_size_in_bytes > 0
