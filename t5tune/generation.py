@@ -3,10 +3,12 @@
 prompts → tokens → batches of like length → decoding → answers, in their order
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -21,6 +23,7 @@ from t5tune.training.train_state import Model
 from t5tune.weights import pretrained, workdirs
 
 INPUT_LENGTH = 512  # where a checkpoint does not say what it was trained with
+MOST_TOKENS = 2**14  # of an answer: beyond it, position biases alone take gigabytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,8 +252,10 @@ def decode_config(
       "max_length is missing: this checkpoint does not say how long its answers may be."
       " Give the most tokens to decode, such as 128."
     )
-  if type(length) is not int or length < 1:
-    raise errors.UserError(f"max_length = {length!r}: it must be an integer above 0.")
+  if type(length) is not int or not 0 < length <= MOST_TOKENS:
+    raise errors.UserError(
+      f"max_length = {length!r}: it must be an integer from 1 to {MOST_TOKENS:,}."
+    )
   numbers = {"length_penalty": length_penalty, "top_p": top_p}
   numbers |= {} if temperature is None else {"temperature": temperature}
   for name, value in numbers.items():
@@ -265,7 +270,8 @@ def decode_config(
     )
   if n_best < 1:
     raise errors.UserError(f"n_best = {n_best}: it must be at least 1.")
-  beam = beam_search.BeamConfig(num_beams, length_penalty, beam_rules, early_stopping)
+  with _as_given():
+    beam = beam_search.BeamConfig(num_beams, length_penalty, beam_rules, early_stopping)
   draws = temperature is not None or top_k or top_p != 1.0
   if n_best > num_beams and not draws:
     raise errors.UserError(
@@ -275,13 +281,22 @@ def decode_config(
   drawn = None
   if draws:
     warmth = 1.0 if temperature is None else temperature
-    drawn = sampling.SamplingConfig(warmth, top_k, top_p, n_best)
-  return programs.DecodeConfig(
-    max_length=length,
-    beam=beam,
-    draw=drawn,
-    rules=logit_rules.LogitRules(min_length, no_repeat_ngram),
-  )
+    with _as_given():
+      drawn = sampling.SamplingConfig(warmth, top_k, top_p, n_best)
+  with _as_given():
+    rules = logit_rules.LogitRules(min_length, no_repeat_ngram)
+  return programs.DecodeConfig(length, beam, drawn, rules)
+
+
+@contextlib.contextmanager
+def _as_given() -> Iterator[None]:
+  """Names a setting that cannot be as `decode_config` does, not as gin does."""
+  try:
+    yield
+  except errors.UserError as e:
+    text = str(e).replace("beam_search.BeamConfig.rules", "beam_rules")
+    text = re.sub(r"\b(beam_search|sampling|logit_rules)\.[A-Z]\w+\.", "", text)
+    raise errors.UserError(text) from e
 
 
 def load(

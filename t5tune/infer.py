@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     task = prompts.TaskPrompt.of(flags.task, flags.task_modules.split(","))
   given = {name: getattr(flags, name) for name in _DECODING}
   given = {name: value for name, value in given.items() if value is not None}
-  generation.decode_config(2**30, **given)  # bad flags, before much is read
+  generation.decode_config(generation.MOST_TOKENS, **given)  # before much is read
   read = None
   if not flags.interactive:
     if flags.output != "-":
@@ -93,7 +93,7 @@ def _flags(arguments: Sequence[str]):
     " (default: jsonl where --input ends so)",
   )
   parser.add_argument(
-    "--field", default="input", help="of rows: the one with the prompt (default: input)"
+    "--field", metavar="NAME", help="of rows: the one with the prompt (default: input)"
   )
   parser.add_argument(
     "--task",
@@ -120,9 +120,7 @@ def _flags(arguments: Sequence[str]):
     help="most tokens of a prompt; a longer one is cut (default: what it was trained"
     " with, else 512)",
   )
-  parser.add_argument(
-    "--seed", type=int, default=0, help="of what is drawn (default: 0)"
-  )
+  parser.add_argument("--seed", type=int, help="of what is drawn (default: 0)")
   parser.add_argument(
     "--batch_size", type=int, default=32, help="prompts at a time (default: 32)"
   )
@@ -138,18 +136,28 @@ def _flags(arguments: Sequence[str]):
       raise errors.UserError(
         f"--{name}={getattr(flags, name)}: it must be at least {least}."
       )
-  if not 0 <= flags.seed < 2**32:
+  if flags.seed is not None and not 0 <= flags.seed < 2**32:
     raise errors.UserError(f"--seed={flags.seed}: it must be from 0 to 2**32 - 1.")
   searches = [
     f for f in ("length_penalty", "beam_rules") if getattr(flags, f) is not None
   ]
   if searches and (flags.num_beams or 1) == 1:
     raise errors.UserError(f"--{searches[0]} goes with --num_beams of 2 or more.")
+  draws = any(getattr(flags, f) is not None for f in ("temperature", "top_k", "top_p"))
+  if flags.seed is not None and not draws:
+    raise errors.UserError(
+      "--seed goes with --temperature, --top_k or --top_p: without them nothing is drawn."
+    )
+  flags.seed = flags.seed or 0
   if flags.output and flags.output != "-":
     flags.output = pathlib.Path(flags.output).expanduser()
   if flags.format is None:
     named = (flags.input or "").endswith((".jsonl", ".jsonl.gz"))
     flags.format = "jsonl" if named else "text"
+  if flags.field and (flags.task or flags.format == "text"):
+    why = "--task says which fields" if flags.task else "lines of text have no fields"
+    raise errors.UserError(f"--field={flags.field}: {why}; leave it away.")
+  flags.field = flags.field or "input"
   return flags
 
 

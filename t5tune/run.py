@@ -31,8 +31,8 @@ class Run:
     optimizer: the optimiser and its schedule [LEARNING_RATE].
     batch_size: rows of an update; packed rows, when packing [BATCH_SIZE].
     input_length: longest input of an example, in tokens [INPUT_LENGTH].
-    target_length: longest target of an example; also the longest output that
-      evaluation decodes [TARGET_LENGTH].
+    target_length: longest target of an example. Evaluation decodes a quarter of it, a
+      half or all, as the longest reference of the task needs [TARGET_LENGTH].
     vocabulary: a SentencePiece model: a path, or the name of one that ships
       with t5tune; None for the one beside the initial weights [VOCABULARY].
     task_modules: modules that register tasks and mixtures [TASK_MODULES].
@@ -56,7 +56,8 @@ class Run:
       the split; None for all [EVAL_EXAMPLES].
     test_examples: the same for the scores before and after [TEST_EXAMPLES].
     beam: how outputs are decoded; with one beam, greedily [NUM_BEAMS].
-    eval_batch_size: rows decoded together.
+    eval_batch_size: rows decoded together; an even number, for rows are given each
+      other's inputs too.
     eval_before: whether to score the initial weights.
     checkpoint_steps: updates between checkpoints [CHECKPOINT_STEPS].
     keep_checkpoints: latest checkpoints kept, beside the best.

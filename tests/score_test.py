@@ -58,7 +58,7 @@ def test_systems_stand_beside_humans_and_trivial_ones(before, capsys):
   ]
   system = next(line for line in shown if line[0].endswith("before.jsonl"))
   # "Cas", which the dialogue lacks, of Cas and Ana; "Bye" begins its sentence in both.
-  assert system[-2:] == ["1.0", "33.3%"]
+  assert system[-3:] == ["1.0", "–", "33.3%"]
 
 
 def test_of_two_files_the_gain_is_told(before, after, capsys):

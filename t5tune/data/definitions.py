@@ -74,7 +74,7 @@ def load(request: index.Request) -> list[tuple[Any, Callable[[], float]]]:
   known = seqio.get_global_cache_dirs()
   seqio.add_global_cache_dirs([d for d in request.cache_dirs if d not in known])
   sources.set_data_cap(request.data_cap)
-  rated = get_tasks(request.mixture)
+  rated = get_tasks(request.mixture, request.named_by)
   sources.check_data_cap([task for task, _ in rated])
   return rated
 
@@ -133,11 +133,14 @@ def _place(e: Exception) -> str:
   return f"{own[-1].filename}:{own[-1].lineno}"
 
 
-def get_tasks(name: str) -> list[tuple[Any, Callable[[], float]]]:
+def get_tasks(
+  name: str, named_by: str = "MIXTURE"
+) -> list[tuple[Any, Callable[[], float]]]:
   """Returns the tasks of a mixture (or one task), each with its rate.
 
   Args:
     name: a mixture or task of SeqIO's registries.
+    named_by: what names it, for messages.
 
   Returns:
     (seqio.Task, function giving its rate) by task name; a rate may count rows,
@@ -153,7 +156,7 @@ def get_tasks(name: str) -> list[tuple[Any, Callable[[], float]]]:
     known = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
     near = errors.did_you_mean(name, known)
     raise errors.UserError(
-      f"MIXTURE = {name!r} is neither a mixture nor a task of the modules loaded by"
+      f"{named_by} = {name!r} is neither a mixture nor a task of the modules loaded by"
       f" TASK_MODULES.{near} Registered: {', '.join(sorted(known)) or 'nothing'}."
     )
   mixture = seqio.MixtureRegistry.get(name)

@@ -46,6 +46,7 @@ class Request:
     files: the user's own files as a task (`user_files.FileTask`, as JSON), or None.
     data_cap: most training rows of a task, for all or by task; None for no cap.
     cache_dirs: folders of SeqIO's offline caches.
+    named_by: what names the mixture, for messages.
   """
 
   mixture: str
@@ -69,6 +70,7 @@ class Request:
   files: dict[str, Any] | None = None
   data_cap: int | dict[str, int] | None = None
   cache_dirs: tuple[str, ...] = ()
+  named_by: str = "MIXTURE"
 
   @property
   def lengths(self) -> dict[str, int]:

@@ -104,9 +104,13 @@ def read(name: str, kind: str, field: str, task: TaskPrompt | None) -> Prompts:
     if not text.strip():
       raise errors.UserError(f"{where}: the prompt is empty. Remove the line.")
     try:
-      json.dumps(row, ensure_ascii=False).encode()
+      json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError as e:
       raise errors.UserError(f"{where}: half a character (a lone surrogate).") from e
+    except ValueError as e:
+      raise errors.UserError(
+        f"{where}: NaN or Infinity, which JSON does not have."
+      ) from e
     texts.append(text)
     kept.append(row)
   if not texts:

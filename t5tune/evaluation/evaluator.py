@@ -32,8 +32,10 @@ class TaskResult:
     constant_answer: that answer, or None.
     shuffled: scores of the predictions for the same other inputs, or None.
     mean_length: mean length of the predictions, in tokens.
-    at_cap: share of predictions cut at the decode length, 0 to 1.
-    rows: the rows' features, with `prediction` and `references` added.
+    decode_length: most tokens that were decoded: enough for every reference.
+    at_cap: share of predictions cut there, 0 to 1.
+    rows: the rows' features, with `prediction`, whether it was `cut`, and `references`
+      added.
     templates: template -> scores, for every template of the task, or None.
   """
 
@@ -47,6 +49,7 @@ class TaskResult:
   constant_answer: str | None
   shuffled: dict[str, float] | None
   mean_length: float
+  decode_length: int
   at_cap: float
   rows: list[dict[str, Any]]
   templates: dict[str, dict[str, float]] | None = None
@@ -73,6 +76,7 @@ class _Answers(NamedTuple):
   others: list[int] | None  # for each row, the one whose inputs it was also given
   sums: np.ndarray  # of loss, loss with other inputs, and tokens
   scores: dict[str, float]
+  decode_length: int
 
 
 class Evaluator:
@@ -91,7 +95,11 @@ class Evaluator:
     self._tokenizer, self._scorer = tokenizer, scorer
     # One program of each kind for each bucket of lengths; the tasks share them.
     self._encode = programs.jit_encode(model)
-    self._decode = programs.jit_decode(model, mesh, config.decode)
+    self._decode = functools.cache(
+      lambda length: programs.jit_decode(
+        model, mesh, programs.DecodeConfig(length, config.beam)
+      )
+    )
     self._losses = programs.jit_losses(model, mesh)
 
   def evaluate(
@@ -100,7 +108,7 @@ class Evaluator:
     split: str,
     fallback: str | None = None,
     max_examples: int | None = None,
-    progress: Callable[[str, int, int], None] = lambda task, done, total: None,
+    progress: Callable[[str, int, int, float], None] = lambda *told: None,
     full: bool = False,
   ) -> list[TaskResult]:
     """Evaluates every task that has the split.
@@ -110,7 +118,8 @@ class Evaluator:
       split: the split to read.
       fallback: the split for tasks that lack the first.
       max_examples: rows of a task, spread evenly over the split; None for all.
-      progress: told of the task, its rows done and their number.
+      progress: told of the task, its rows done and their number, and the share of all
+        tasks' rows that is done, 0 to 1.
       full: whether to score each row, the best constant answer and shuffled
         inputs, too.
 
@@ -121,16 +130,22 @@ class Evaluator:
     Raises:
       UserError: no task has one of them.
     """
-    results, found = [], False
-    for task in self._mixture.tasks:
-      used = next((s for s in (split, fallback) if s in task.splits), None)
-      if used is None:
-        continue
-      found = True
-      report = functools.partial(progress, task.name)
+    chosen = [
+      (task, next((s for s in (split, fallback) if s in task.splits), None))
+      for task in self._mixture.tasks
+    ]
+    chosen = [(task, used) for task, used in chosen if used is not None]
+    counts = [self._rows_of(*one, max_examples, full) for one in chosen]
+    results = []
+    for number, (task, used) in enumerate(chosen):
+      before = sum(counts[:number])
+
+      def report(done, total, task=task, before=before):
+        progress(task.name, done, total, (before + done) / sum(counts))
+
       made = self._evaluate_task(params, task, used, max_examples, full, report)
       results += [made] if made else []
-    if not found:
+    if not chosen:
       splits = sorted({s for t in self._mixture.tasks for s in t.splits})
       raise errors.UserError(
         f"no task of {self._mixture.name!r} has a split {split!r}"
@@ -138,6 +153,12 @@ class Evaluator:
         " Set EVAL_SPLIT and TEST_SPLIT."
       )
     return results
+
+  def _rows_of(self, task, split: str, max_examples: int | None, full: bool) -> int:
+    """Returns how many rows of a task are decoded, under all templates together."""
+    stores = (task.variants.get(split) or {}) if full else {}
+    count = len(token_store.TokenStore(task.splits[split]))
+    return min(count, max_examples or count) * max(1, len(stores))
 
   def metrics_of(self, name: str, split: str) -> list[str]:
     """Returns the metrics of a task that has the split, found on one row of it."""
@@ -175,6 +196,7 @@ class Evaluator:
       constant=extra.get("constant"),
       constant_answer=extra.get("constant_answer"),
       shuffled=extra.get("shuffled"),
+      decode_length=first.decode_length,
       mean_length=float(np.mean([_length(tokens) for tokens in first.outputs])),
       at_cap=float(np.mean([decoding.EOS_ID not in t for t in first.outputs])),
       rows=self._kept_rows(task.name, first, full),
@@ -199,10 +221,13 @@ class Evaluator:
     order = sorted(range(count), key=lambda i: len(examples[i][0]))
     has_others = full and count > 1 and self._has_pairs
     others = baselines.other_rows(order) if has_others else None
+    # From the task's references, not from those of this batch: an answer depends on
+    # nothing but its input.
+    length = self._config.decode_length(int(store.lengths[:, 1].max()))
     outputs, sums = [None] * count, np.zeros(3)
     done = 0
     for members in self._batches(order):
-      decoded, batch_sums = self._run(params, examples, members, others)
+      decoded, batch_sums = self._run(params, examples, members, others, length)
       sums += batch_sums
       for i, tokens in zip(members, decoded, strict=False):
         outputs[i] = tokens
@@ -214,14 +239,19 @@ class Evaluator:
     references = self._scorer.references(name, rows)
     scores = self._scorer.score(name, rows, references, predictions)
     return _Answers(
-      examples, rows, references, outputs, predictions, others, sums, scores
+      *(examples, rows, references, outputs, predictions, others, sums, scores),
+      decode_length=length,
     )
 
   def _kept_rows(self, name, answers: "_Answers", full) -> list[dict[str, Any]]:
     """Returns the rows with what the model answered, and if `full` their scores."""
-    kept = zip(answers.rows, answers.predictions, answers.references, strict=True)
-    for row, prediction, reference in kept:
+    kept = zip(
+      *(answers.rows, answers.predictions, answers.references, answers.outputs),
+      strict=True,
+    )
+    for row, prediction, reference, tokens in kept:
       row |= {"prediction": prediction, "references": _as_list(reference)}
+      row["cut"] = decoding.EOS_ID not in tokens
       if full:
         row["scores"] = self._scorer.score(name, [row], [reference], [prediction])
     return answers.rows
@@ -261,7 +291,7 @@ class Evaluator:
     for start in range(0, len(order), size):
       yield list(order[start : start + size])
 
-  def _run(self, params, examples, members, others):
+  def _run(self, params, examples, members, others, length: int):
     """Decodes a batch; returns tokens (b, t) and sums of loss, shuffled loss, tokens."""
     rows = list(members)
     if others:  # a last row alone brings its neighbour, whose targets do not count
@@ -274,7 +304,7 @@ class Evaluator:
     batch = self._batch([examples[i] for i in rows], len(members))
     tokens, segment_ids = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
     encoded = self._encode(params, tokens, segment_ids)
-    decoded, _ = self._decode(params, encoded, segment_ids)
+    decoded, _ = self._decode(length)(params, encoded, segment_ids)
     sums = jax.device_get(self._losses(params, encoded, batch, other_places))
     outputs = jax.device_get(decoded)[: len(members), 0]
     return outputs, np.asarray(sums, float)

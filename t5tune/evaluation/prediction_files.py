@@ -1,8 +1,10 @@
 """Predictions to score: those of a run, of another tool, or a text with a line each."""
 
 import dataclasses
+import gzip
 import json
 import pathlib
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,12 +20,15 @@ class Predictions:
     texts: an answer for each row.
     references: the references of each row, at least one.
     sources: what each row is a summary of, or None where the file does not say.
+    at_cap: share of the answers that met the length limit, 0 to 1, or None where the
+      file does not say.
   """
 
   path: pathlib.Path
   texts: list[str]
   references: list[list[str]]
   sources: list[str] | None
+  at_cap: float | None
 
 
 def read(
@@ -35,7 +40,8 @@ def read(
   """Reads a file of predictions.
 
   Args:
-    path: JSON Lines with a field `prediction`, as a run leaves them in `predictions/`;
+    path: JSON Lines with a field `prediction`, and `cut` where it is known, as a run
+      leaves them in `predictions/`, also packed as .gz;
       a file that ends in .txt has a prediction a line, and needs `rows_path`.
     rows_path: JSON Lines that hold the references, in the same order; None where
       `path` does.
@@ -70,7 +76,9 @@ def read(
   sources = None
   if source_field is not None:
     sources = [_text(where, n, row, source_field) for n, row in rows]
-  return Predictions(path, texts, references, sources)
+  cut = [row.get("cut") for _, row in own or [(0, {})]]
+  at_cap = sum(cut) / len(cut) if all(type(c) is bool for c in cut) else None
+  return Predictions(path, texts, references, sources, at_cap)
 
 
 def check_same_rows(one: Predictions, other: Predictions) -> None:
@@ -95,7 +103,10 @@ def check_same_rows(one: Predictions, other: Predictions) -> None:
 
 def _lines(path: pathlib.Path) -> list[str]:
   try:
-    text = path.read_bytes().decode("utf-8-sig")
+    packed = path.suffix == ".gz"
+    text = (gzip.open(path).read() if packed else path.read_bytes()).decode("utf-8-sig")
+  except (EOFError, gzip.BadGzipFile, zlib.error) as e:
+    raise errors.UserError(f"{path} is no whole gzip file: {e}. Pack it again.") from e
   except OSError as e:
     raise errors.UserError(f"cannot read {path}: {e.strerror}.") from e
   except UnicodeDecodeError as e:

@@ -45,7 +45,7 @@ class EvalConfig:
   Attributes:
     batch_size: rows decoded together.
     input_length: longest input.
-    target_length: longest target, and most tokens decoded.
+    target_length: longest target, and most tokens decoded for any task.
     beam: how to decode; with one beam, greedily.
   """
 
@@ -54,17 +54,21 @@ class EvalConfig:
   target_length: int
   beam: beam_search.BeamConfig = GREEDY
 
-  @property
-  def decode(self) -> DecodeConfig:
-    return DecodeConfig(self.target_length, self.beam)
+  def decode_length(self, longest: int) -> int:
+    """Returns how many tokens are decoded for a task.
+
+    Args:
+      longest: tokens of its longest reference.
+    """
+    return bucket(longest, self.target_length)
 
 
 def bucket(longest: int, full: int) -> int:
-  """Returns the input length of a batch: one of a few, for each is a compilation.
+  """Returns a length for a batch: one of a few, for each is a compilation.
 
   Args:
-    longest: tokens of its longest input.
-    full: the longest input there may be.
+    longest: tokens of what is longest in it.
+    full: the longest there may be.
   """
   buckets = [n for n in (full // 4, full // 2) if n >= 32] + [full]
   return next(n for n in buckets if n >= longest)

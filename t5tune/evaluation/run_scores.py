@@ -76,8 +76,8 @@ class RunScores:
     self._keep(step, "validation", scored, {"examples": run.eval_examples})
     return processes.from_primary("score", lambda: run.chosen_by.score(scored))
 
-  def _evaluating(self, task: str, done: int, total: int) -> None:
-    self._progress.evaluating(task, done, total)
+  def _evaluating(self, task: str, done: int, total: int, overall: float) -> None:
+    self._progress.evaluating(task, done, total, overall)
     if self._stopping():
       raise interrupt.Stopped
 

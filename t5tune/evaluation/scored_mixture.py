@@ -45,6 +45,7 @@ def prepare(
   asked = dataclasses.replace(
     request,
     mixture=name,
+    named_by="EVAL_MIXTURE",
     train=False,
     train_steps=None,
     train_epochs=None,

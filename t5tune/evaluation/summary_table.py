@@ -23,12 +23,14 @@ class System:
     scores: (rows, keys) float64, F1 x 100.
     length: mean number of words.
     invented: share of its names and numbers that the source lacks, 0 to 1, or None.
+    at_cap: share of its texts that met a length limit, 0 to 1, or None.
   """
 
   name: str
   scores: np.ndarray
   length: float
   invented: float | None
+  at_cap: float | None = None
 
 
 def names(files: Sequence[prediction_files.Predictions]) -> list[str]:
@@ -70,7 +72,10 @@ def systems(
     return made(name, [[text] for text in texts], scores)
 
   named = zip(names(files), files, strict=True)
-  systems = [scored(name, file.texts) for name, file in named]
+  systems = [
+    dataclasses.replace(scored(name, file.texts), at_cap=file.at_cap)
+    for name, file in named
+  ]
   human = summaries.human_scores(references, profile)
   if human is not None:
     systems.append(made("human", references, human))
@@ -93,19 +98,26 @@ def print_systems(
   count = len(systems[0].scores)
   table = Table(title=f"{profile.name}, rows: {count:,}", title_justify="left")
   table.add_column("", overflow="fold")
-  for name in (*profile.keys, "words", "not in the source"):
+  for name in (*profile.keys, "words", "at cap", "not in the source"):
     table.add_column(name, justify="right")
   for system in systems:
     intervals = map(bootstrap.interval, system.scores.T)
-    invented = "–" if system.invented is None else f"{system.invented:.1%}"
+    shares = (system.at_cap, system.invented)
     table.add_row(
       markup.escape(system.name),
       *map(_cell, intervals),
       f"{system.length:.1f}",
-      invented,
+      *("–" if share is None else f"{share:.1%}" for share in shares),
     )
   console.print(table)
   console.print(f"ROUGE profile: {profile.fingerprint}", highlight=False)
+  for system in systems:
+    if (system.at_cap or 0) > 0.02:
+      console.print(
+        f"warning: {system.at_cap:.1%} of {markup.escape(system.name)} was cut at a length"
+        " limit; give it a longer one",
+        highlight=False,
+      )
 
 
 def print_differences(

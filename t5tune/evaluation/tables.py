@@ -55,10 +55,15 @@ def print_scores(
   console.print(table)
   if any(name.startswith("rouge") for s in after.values() for name in s["scores"]):
     console.print(f"ROUGE profile: {rouge.DEFAULT.fingerprint}", highlight=False)
-  capped = [task for task, s in after.items() if s["at_cap"] > 0.02]
+  capped = [
+    f"{task} ({s['decode_length']} tokens)"
+    for task, s in after.items()
+    if s["at_cap"] > 0.02
+  ]
   if capped:
     console.print(
-      f"More than 2 % of the outputs were cut at TARGET_LENGTH: {', '.join(capped)}",
+      "More than 2 % of the outputs were cut where decoding ends, behind the longest"
+      f" reference: {', '.join(capped)}",
       highlight=False,
     )
 

@@ -124,6 +124,7 @@ class Progress:
     self._began = self._line_began = time.monotonic()
     self._paused = self._waited = 0.0
     self._waited_in_all = 0.0
+    self._eval_began = self._began
     self._first_line = True
     self._bar = rich_progress.Progress(
       rich_progress.TextColumn("{task.description}"),
@@ -181,20 +182,32 @@ class Progress:
     """Moves the bar of a command that has no loss to show."""
     self._bar.update(self._train, completed=done)
 
-  def evaluating(self, task: str, done: int, total: int) -> None:
-    """Shows how far an evaluation is."""
-    self._bar.update(self._eval, visible=True, completed=done, total=total, shown=task)
+  def evaluating(self, task: str, done: int, total: int, overall: float) -> None:
+    """Shows how far an evaluation is.
+
+    Args:
+      task: the task that is evaluated.
+      done: its rows done.
+      total: its rows.
+      overall: share of all tasks' rows that is done, 0 to 1.
+    """
+    left = (time.monotonic() - self._eval_began) * (1 - overall) / max(overall, 1e-9)
+    eta = f"  ETA {clock(left)}"
+    self._bar.update(
+      self._eval, visible=True, completed=done, total=total, shown=task + eta
+    )
     if done == total and not self._console.is_terminal:
-      self._console.print(f"evaluated {task}: {total} rows", highlight=False)
+      eta = eta if overall < 1 else ""
+      self._console.print(f"evaluated {task}: {total} rows{eta}", highlight=False)
 
   @contextlib.contextmanager
   def evaluation(self):
     """Surrounds an evaluation, whose time counts neither for pace nor throughput."""
-    began = time.monotonic()
+    self._eval_began = time.monotonic()
     try:
       yield
     finally:
-      seconds = time.monotonic() - began
+      seconds = time.monotonic() - self._eval_began
       self._bar.update(self._eval, visible=False)
       self._paused += seconds
       self._line_began += seconds

@@ -57,7 +57,7 @@ def check_alike(before: weights.Weights, after: weights.Weights) -> None:
     if w.vocabulary
   }
   if len(hashes) > 1 or shapes.keys() != after.shapes.keys():
-    what = "vocabulary" if len(hashes) > 1 else "parameters"
+    what = "vocabulary" if len(hashes) > 1 else "set of parameters"
     raise errors.UserError(
-      f"{after.origin} is no further training of {before.origin}: their {what} differ."
+      f"{after.origin} is no further training of {before.origin}: they have another {what}."
     )

@@ -141,7 +141,7 @@ def test_fewer_rows_are_spread_over_the_split(evaluate):
   told = []
   made = evaluate("test", max_examples=5, progress=lambda *args: told.append(args))
   assert [row["number"] for row in made[0].rows] == [0, 2, 3, 4, 6]
-  assert told == [("first", 4, 5), ("first", 5, 5)]
+  assert told == [("first", 4, 5, 0.8), ("first", 5, 5, 1.0)]
   assert "scores" not in made[0].rows[0]
 
 

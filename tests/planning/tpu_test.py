@@ -58,12 +58,11 @@ def test_what_an_evaluation_compiles(slice_, beams):
   inputs = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
   with jax.set_mesh(mesh):
     encode = evaluation.jit_encode(model)
+    wanted = evaluation.DecodeConfig(config.target_length, config.beam)
     encoded = jax.eval_shape(encode, params, *inputs)
     lowered = [
       encode.lower(params, *inputs),
-      evaluation.jit_decode(model, mesh, config.decode).lower(
-        params, encoded, inputs[1]
-      ),
+      evaluation.jit_decode(model, mesh, wanted).lower(params, encoded, inputs[1]),
     ]
     if beams == 1:
       others = jax.ShapeDtypeStruct((config.batch_size,), "int32")

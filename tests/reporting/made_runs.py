@@ -38,6 +38,7 @@ def result(task: str, score: float, seed: int) -> evaluator.TaskResult:
     constant_answer="Ana packs.",
     shuffled=None,
     mean_length=7.5,
+    decode_length=64,
     at_cap=0.05 if task == "code" else 0.0,
     rows=rows,
   )

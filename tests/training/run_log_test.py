@@ -175,7 +175,7 @@ def test_an_evaluation_counts_neither_for_pace_nor_throughput(clock):
   with shown:
     lines_every_ten_steps(clock, shown, 1, 1, pace=2.0)
     with shown.evaluation():
-      shown.evaluating("task", 1, 2)
+      shown.evaluating("task", 1, 2, 0.25)
       clock.now += 1000
     clock.now += 20
     assert shown.line(21, 2.5, 1000)["target_tokens_per_second"] == 50
