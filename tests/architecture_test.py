@@ -23,6 +23,8 @@ COMMANDS = {
   "score",
   "infer",
   "report",
+  "study",
+  "interpolate",
 }
 _BELOW_RUN = {"evaluation", "weights", "training", "models", "data", "base"}
 # Each layer with what it may import; `run` joins the configurations of all.

@@ -149,6 +149,7 @@ def test_a_conversation(checkpoint, capsys, monkeypatch):
     (b"[1]\n", "rows.jsonl:1: not a JSON object"),
     (b"", "holds no prompts"),
     (b'{"input": "a", "id": "\\ud83d"}', "rows.jsonl:1: half a character"),
+    (b'{"input": "a", "id": NaN}', "rows.jsonl:1: NaN or Infinity"),
   ],
 )
 def test_bad_rows_are_named_before_any_is_answered(
@@ -172,6 +173,20 @@ def test_bad_rows_are_named_before_any_is_answered(
     (["--input=a", "--output=-", "--beam_rules=hf"], "--beam_rules goes with"),
     (["--input=a", "--output=-", "--top_p=2"], "top_p = 2"),
     (["--input=a", "--output=-", "--min_length=9", "--max_length=9"], "no room"),
+    (["--input=a", "--output=-", "--num_beams=0"], "^num_beams = 0: "),
+    (
+      ["--input=a", "--output=-", "--num_beams=2", "--beam_rules=h"],
+      "^beam_rules = 'h'",
+    ),
+    (["--input=a", "--output=-", "--temperature=0"], "^temperature = 0.0: "),
+    (["--input=a", "--output=-", "--no_repeat_ngram=-1"], "^no_repeat_ngram = -1: "),
+    (["--input=a", "--output=-", "--max_length=1000000"], "from 1 to 16,384"),
+    (["--input=a", "--output=-", "--seed=3"], "--seed goes with --temperature"),
+    (["--input=a", "--output=-", "--field=x"], "lines of text have no fields"),
+    (
+      ["--input=a.jsonl", "--output=-", "--task=sst5", "--field=x"],
+      "--task says which",
+    ),
   ],
 )
 def test_flags_that_cannot_be(checkpoint, flags, message):

@@ -69,3 +69,10 @@ def test_mistakes(workplace, flag, words):
   assert done.stderr.startswith("error: ")
   assert words in done.stderr
   assert "Traceback" not in done.stderr
+
+
+def test_what_is_only_scored_is_prepared_too(workplace, capfd):
+  assert prepare.main(flags(MIXTURE="tiny_titles", EVAL_MIXTURE="tiny_mixture")) == 0
+  shown = capfd.readouterr().out
+  assert "tiny_titles: 1 pass(es), splits validation, test\n" in shown
+  assert "tiny_sums: 0 pass(es), splits validation\n" in shown

@@ -137,3 +137,13 @@ def test_the_published_output(capsys):
   shown = lines(capsys)
   assert any(line[1:2] == ["45.22"] for line in shown)
   assert any(line[:2] == ["human", "54.77"] for line in shown)
+
+
+def test_answers_at_the_cap_are_told(before, tmp_path, capsys):
+  rows = [json.loads(line) for line in pathlib.Path(before).open()]
+  rows = [{**row, "cut": i % 6 == 0} for i, row in enumerate(rows)]
+  file = tmp_path / "cut.jsonl"
+  file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  score.main([str(file)])
+  text = " ".join(capsys.readouterr().out.split())
+  assert "warning: 16.7% of cut.jsonl was cut at a length limit" in text

@@ -159,3 +159,26 @@ def test_one_row_has_no_other(evaluate):
 def test_the_metrics_of_a_task(setup, evaluated):
   found = setup.evaluator(3).metrics_of("first", "test")
   assert found == list(evaluated[0].scores)
+
+
+def test_no_task_and_no_batch_compiles_anew(setup):
+  compiled = setup.evaluator(2, input_length=256, target_length=128)
+  with jax.set_mesh(setup.mesh):
+    compiled.evaluate(setup.params, "test", "validation", full=True)
+    made = compiled._encode, compiled._losses, compiled._decode(32)
+    counts = [program._cache_size() for program in made]
+    compiled.evaluate(setup.params, "validation", "test", full=True)
+  # All inputs and targets of both tasks are in the first bucket.
+  assert counts == [program._cache_size() for program in made] == [1, 1, 1]
+  assert compiled._decode.cache_info().currsize == 1
+
+
+def test_the_decode_length_is_that_of_the_references(setup):
+  with jax.set_mesh(setup.mesh):
+    made = setup.evaluator(4, target_length=256).evaluate(setup.params, "test")
+    few = setup.evaluator(4, target_length=8).evaluate(setup.params, "test")
+  assert [result.decode_length for result in (*made, *few)] == [64, 8]
+  answers = [row["prediction"] for row in made[0].rows]
+  for row, answer in zip(few[0].rows, answers, strict=True):
+    assert answer.startswith(row["prediction"])
+    assert row["cut"] or answer == row["prediction"]

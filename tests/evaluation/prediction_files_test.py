@@ -1,5 +1,6 @@
 """Files of predictions: what is read, and what each mistake is told."""
 
+import gzip
 import json
 
 import pytest
@@ -76,3 +77,23 @@ def test_files_of_other_rows_are_not_compared(rows):
   other = prediction_files.read(rows, reference_fields=["s2"])
   with pytest.raises(UserError, match="row 1 of"):
     prediction_files.check_same_rows(one, other)
+
+
+def test_a_packed_file(rows, tmp_path):
+  packed = tmp_path / "rows.jsonl.gz"
+  packed.write_bytes(gzip.compress(rows.read_bytes()))
+  read = prediction_files.read(packed, reference_fields=["s1"])
+  assert read.texts == ["They greet.", ""]
+  packed.write_bytes(packed.read_bytes()[:-12])
+  with pytest.raises(UserError, match=r"rows.jsonl.gz is no whole gzip file"):
+    prediction_files.read(packed, reference_fields=["s1"])
+
+
+@pytest.mark.parametrize(
+  ("cut", "share"), [((True, False), 0.5), ((False, False), 0.0), ((True, None), None)]
+)
+def test_the_share_of_answers_at_the_cap(tmp_path, cut, share):
+  file = tmp_path / "rows.jsonl"
+  rows = [{**row, "cut": c} for row, c in zip(ROWS, cut, strict=True)]
+  file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  assert prediction_files.read(file, reference_fields=["s1"]).at_cap == share

@@ -59,3 +59,15 @@ def test_a_place_that_cannot_be_written(tmp_path):
   with pytest.raises(UserError, match="--workdir"):
     results.save(tmp_path, 6, "test", [result()], {"examples": 5})
   assert results.load_scores(tmp_path, "test", 6) == {}
+
+
+def test_scores_of_a_checkpoint_become_those_before_the_next_run(tmp_path):
+  made = [result(), result("second")]
+  results.save(tmp_path / "one", 6, "test", made, {"examples": 5})
+  results.adopt(tmp_path / "one", 6, tmp_path / "next")
+  one, taken = tmp_path / "one", tmp_path / "next"
+  assert results.load_scores(taken, "test", 0) == results.load_scores(one, "test", 6)
+  assert json.loads(results.scores_file(taken, "test", 0).read_text())["step"] == 0
+  for task in ("first", "second"):
+    rows = results.load_predictions(one, task, "test", 6)
+    assert rows and results.load_predictions(taken, task, "test", 0) == rows

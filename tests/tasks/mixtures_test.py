@@ -85,3 +85,11 @@ def test_registration_reads_no_data_and_use_names_what_is_missing(data_dir):
   ):
     with pytest.raises(UserError, match="Dataset 'cot/qasc' not found"):
       use()
+
+
+def test_the_mixtures_of_a_study(data_dir):
+  names = [seqio.MixtureRegistry.get(f"study{n}") for n in ("", "_before", "_replay")]
+  tasks = [{task.name for task in mixture.tasks} for mixture in names]
+  assert tasks[0] == tasks[2] == tasks[1] | {"dialogsum"}
+  found = rates(names[2])
+  assert found["dialogsum"] / sum(found.values()) == pytest.approx(0.75)

@@ -195,3 +195,14 @@ def test_an_evaluation_counts_neither_for_pace_nor_throughput(clock):
 )
 def test_clock(seconds, text):
   assert run_log.clock(seconds) == text
+
+
+def test_an_evaluation_shows_when_it_ends(clock):
+  shown, out = progress(0, 101)
+  with shown, shown.evaluation():
+    clock.now += 30
+    shown.evaluating("one", 8, 8, 0.25)
+    clock.now += 90
+    shown.evaluating("two", 24, 24, 1.0)
+  lines = out.getvalue().splitlines()
+  assert lines == ["evaluated one: 8 rows  ETA 1:30", "evaluated two: 24 rows"]
