@@ -79,8 +79,7 @@ def print_results(
   best: checkpoint_choice.Best,
 ) -> None:
   """Prints the scores before and after, examples, and where everything lies."""
-  after = results.load_scores(directory, "test", train_steps)
-  before = results.load_scores(directory, "test", 0)
+  after, before = results.after_and_before(directory, train_steps)
   shown = run.show_task or next(iter(after))
   tables.print_examples(console, directory, shown, train_steps)
   tables.print_losses(console, after, before)

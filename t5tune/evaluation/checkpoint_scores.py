@@ -143,8 +143,7 @@ def score_checkpoints(run: Any, flags: Any) -> None:
       progress.advance(done)
       if not processes.is_primary():
         continue
-      after = results.load_scores(workdir, "test", step)
-      before = results.load_scores(workdir, "test", 0) if step else None
+      after, before = results.after_and_before(workdir, step)
       tables.print_losses(console, after, before)
       tables.print_scores(console, f"Scores at step {step:,}", after, before)
       tables.print_templates(console, after)

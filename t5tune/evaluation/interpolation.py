@@ -113,7 +113,7 @@ def score(
       tests.test(params(best), chosen.step)
   _make_workdir(folder, chosen, configuration, after)
   print_alphas(console, rows, best, str(run.chosen_by))
-  scores = [results.load_scores(folder, "test", s) for s in (chosen.step, 0)]
+  scores = results.after_and_before(folder, chosen.step)
   tables.print_losses(console, *scores)
   title = f"Scores at alpha = {best:g} beside those at alpha = 0 (before)"
   tables.print_scores(console, title, *scores)

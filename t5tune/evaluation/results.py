@@ -106,6 +106,27 @@ def load_scores(directory: pathlib.Path, purpose: str, step: int) -> dict[str, d
   return {t["task"]: t for t in json.loads(file.read_text())["tasks"]}
 
 
+def after_and_before(
+  directory: pathlib.Path, step: int
+) -> tuple[dict[str, dict], dict[str, dict]]:
+  """Returns the test scores of a step, and those before training where comparable.
+
+  Args:
+    directory: the work directory.
+    step: the step.
+
+  Returns:
+    Task -> summary of both. The second is {} where there are no scores at step 0, or
+    they were made under another ROUGE profile: a table never mixes two.
+  """
+  after = load_scores(directory, "test", step)
+  files = [scores_file(directory, "test", s) for s in (0, step)]
+  if not step or not all(file.is_file() for file in files):
+    return after, {}
+  profiles = {json.loads(file.read_text())["rouge"] for file in files}
+  return after, load_scores(directory, "test", 0) if len(profiles) == 1 else {}
+
+
 def load_predictions(
   directory: pathlib.Path, task: str, purpose: str, step: int
 ) -> list[dict]:

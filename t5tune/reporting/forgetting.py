@@ -57,11 +57,18 @@ class Matrix:
 def matrix(runs: Sequence[records.Record]) -> Matrix:
   """Lays the scores of runs out by task and checkpoint.
 
+  The scores before a run's training are not shown again where they are those of an
+  earlier column, with which it began.
+
   Args:
     runs: the runs, the first to be trained first.
   """
-  columns = [Column(run, e.step) for run in runs for e in run.evaluations]
-  summaries = [e.tasks for run in runs for e in run.evaluations]
+  columns, summaries = [], []
+  for run in runs:
+    for e in run.evaluations:
+      if e.step or e.tasks not in summaries:
+        columns.append(Column(run, e.step))
+        summaries.append(e.tasks)
   tasks: dict[str, str] = {}
   for found in summaries:
     for name, summary in found.items():

@@ -86,7 +86,7 @@ def html(runs: Sequence[records.Record]) -> str:
     autoescape=True,
   )
   return environment.get_template("report.html").render(
-    title=f"What {' and '.join(run.name for run in runs)} learnt",
+    title=f"What {_joined([run.name for run in runs])} learnt",
     sentences=forgetting.sentences(runs),
     profile=f"ROUGE profile {runs[0].evaluations[0].rouge}",
     matrix=forgetting.matrix(runs),
@@ -130,6 +130,11 @@ def markdown(runs: Sequence[records.Record]) -> str:
       lines.append(_line([s.task, s.metric, *numbers, s.change]))
   lines += ["", f"ROUGE profile: `{runs[0].evaluations[0].rouge}`", ""]
   return "\n".join(lines)
+
+
+def _joined(names: Sequence[str]) -> str:
+  *first, last = names
+  return f"{', '.join(first)} and {last}" if first else last
 
 
 def write(file: pathlib.Path, text: str) -> None:

@@ -71,3 +71,14 @@ def test_scores_of_a_checkpoint_become_those_before_the_next_run(tmp_path):
   for task in ("first", "second"):
     rows = results.load_predictions(one, task, "test", 6)
     assert rows and results.load_predictions(taken, task, "test", 0) == rows
+
+
+def test_scores_of_two_rouge_profiles_never_share_a_table(tmp_path):
+  for step in (0, 6):
+    results.save(tmp_path, step, "test", [result()], {"examples": 5})
+  after, before = results.after_and_before(tmp_path, 6)
+  assert after and before == results.load_scores(tmp_path, "test", 0)
+  assert results.after_and_before(tmp_path, 0) == (before, {})
+  file = results.scores_file(tmp_path, "test", 0)
+  file.write_text(json.dumps({**json.loads(file.read_text()), "rouge": "rouge|v0"}))
+  assert results.after_and_before(tmp_path, 6) == (after, {})

@@ -17,15 +17,15 @@ def test_changes_count_from_the_first_column(runs):
   made = forgetting.matrix(runs)
   assert made.tasks == list(made_runs.TASKS.items())
   assert [(c.run.name, c.step) for c in made.columns] == [
-    *(("all", 0), ("all", 5), ("chat", 0), ("chat", 9))
+    *(("all", 0), ("all", 5), ("chat", 9))  # what it began with stands there already
   ]
-  values = [made.cells[0, i].value for i in range(4)]
-  assert values == [10.0, 30.0, 30.0, 47.2]
+  values = [made.cells[0, i].value for i in range(3)]
+  assert values == [10.0, 30.0, 47.2]
   assert made.cells[0, 0].change is None
-  assert made.cells[0, 3].change == pytest.approx(37.2)
+  assert made.cells[0, 2].change == pytest.approx(37.2)
   # Of an error less is better.
   assert made.cells[1, 1].change == pytest.approx(1.0)
-  assert made.cells[1, 3].change == pytest.approx(0.5)
+  assert made.cells[1, 2].change == pytest.approx(0.5)
 
 
 def test_a_change_has_its_paired_interval_where_it_is_the_mean_of_rows(runs):
@@ -39,7 +39,15 @@ def test_a_change_has_its_paired_interval_where_it_is_the_mean_of_rows(runs):
   assert found.mean == pytest.approx(expected.mean)
   assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
   assert found.low < 1.0 < found.high
-  assert all(made.cells[2, i].interval is None for i in range(4))  # BLEU
+  assert all(made.cells[2, i].interval is None for i in range(3))  # BLEU
+
+
+def test_another_start_stands_beside_the_end_before_it(runs, tmp_path):
+  other = {"chat": 29.0, "stars": 1.0, "code": 25.0}
+  path = made_runs.write(tmp_path / "other", {0: other, 9: other}, ["chat"])
+  made = forgetting.matrix([runs[0], *records.read([path])])
+  steps = [(c.run.name, c.step) for c in made.columns]
+  assert steps == [("all", 0), ("all", 5), ("other", 0), ("other", 9)]
 
 
 def test_a_task_that_a_checkpoint_lacks_is_left_empty(tmp_path):

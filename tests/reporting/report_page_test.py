@@ -70,13 +70,10 @@ def test_an_answer_is_escaped_where_it_is_marked():
 
 def test_markdown_holds_the_matrix_and_all_metrics(runs):
   lines = page.markdown(runs).splitlines()
-  assert (
-    "| task | metric | all, step 0 | all, step 5 | chat, step 0 | chat, step 9 |"
-    in lines
-  )
+  assert "| task | metric | all, step 0 | all, step 5 | chat, step 9 |" in lines
   chat = next(line for line in lines if line.startswith("| chat | rouge1 |"))
   assert re.fullmatch(
-    r"\| chat \| rouge1 \| 10.00 \| 30.00 \(\+20.00 ± \d\.\d\d\) \| 30.00 \(.*\)"
+    r"\| chat \| rouge1 \| 10.00 \| 30.00 \(\+20.00 ± \d\.\d\d\)"
     r" \| 47.20 \(\+37.20 ± \d\.\d\d\) \|",
     chat,
   )
