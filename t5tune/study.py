@@ -110,14 +110,12 @@ def _study(flags):
     if name in ("EVAL_MIXTURE", "SEED", "BEST_METRIC"):
       raise errors.UserError(f"--gin.{name}: the study sets it for each of its runs.")
   settings = config.load(flags.gin_file, flags.overrides).build(run.Run)
-  for way, files in (
-    ("--domain_gin_file", [flags.domain_gin_file]),
-    ("--lora_gin_file", [flags.domain_gin_file, flags.lora_gin_file]),
-  ):
-    further = [file for file in files if file]
-    made = config.load([*flags.gin_file, *further], flags.overrides).build(run.Run)
-    if way == "--lora_gin_file" and made.model.lora is None:
-      raise errors.UserError(f"{way}={flags.lora_gin_file} leaves LORA_RANK at 0.")
+  files = [flags.domain_gin_file, flags.lora_gin_file]
+  further = [*flags.gin_file, *(file for file in files if file)]
+  if config.load(further, flags.overrides).build(run.Run).model.lora is None:
+    raise errors.UserError(
+      f"--lora_gin_file={flags.lora_gin_file} leaves LORA_RANK at 0."
+    )
   if settings.train_steps is None:
     raise errors.UserError(
       "TRAIN_EPOCHS: a study counts its budget in updates. Set TRAIN_STEPS."
@@ -129,17 +127,39 @@ def _study(flags):
       f"--domain={flags.domain} is no task of MIXTURE = {settings.mixture!r}."
       f"{errors.did_you_mean(flags.domain, names)} There is: {', '.join(names)}."
     )
+  others = tuple(name for name in names if name != flags.domain)
+  _check_mixtures(settings.mixture, flags.domain, others)
   default = max(1, round(0.3 * settings.train_steps))
   return study_plan.Study(
     mixture=settings.mixture,
     domain=flags.domain,
-    others=tuple(name for name in names if name != flags.domain),
+    others=others,
     init=settings.init,
     steps=settings.train_steps,
     domain_steps=flags.domain_steps if flags.domain_steps is not None else default,
     seeds=flags.seeds,
     other_seeds=flags.other_seeds,
   )
+
+
+def _check_mixtures(mixture: str, domain: str, others: tuple[str, ...]) -> None:
+  """Checks that the mixtures of a study are registered, and are of this domain."""
+  from t5tune.data import definitions
+
+  known = definitions.import_seqio().MixtureRegistry
+  for name, wanted in (
+    (f"{mixture}_before", set(others)),
+    (f"{mixture}_replay", {domain, *others}),
+  ):
+    tasks = {t.name for t in known.get(name).tasks} if name in known.names() else None
+    if tasks != wanted:
+      what = "is not registered" if tasks is None else f"has {', '.join(sorted(tasks))}"
+      raise errors.UserError(
+        f"a study of {mixture!r} with --domain={domain} needs a mixture {name!r} of"
+        f" {', '.join(sorted(wanted))}; it {what}. Register all of them with"
+        f" t5tune.tasks.mixtures.add_study('NAME', {domain!r}, [...]) in a module of"
+        " TASK_MODULES, and set MIXTURE = 'NAME'."
+      )
 
 
 def _begin(folder: pathlib.Path, lines: list[list[str]]) -> None:

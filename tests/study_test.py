@@ -74,6 +74,11 @@ def test_signals_reach_the_command():
   [
     ("--domain=tiny_title", "'tiny_titles'"),
     ("--domain_steps=6", "--domain_steps=6"),
+    (
+      "--domain=tiny_sums",
+      r"needs a mixture 'tiny_mixture_before' of tiny_titles; it has",
+    ),
+    ("--gin.MIXTURE='tiny_sums'", "--domain=tiny_titles is no task of MIXTURE"),
     ("--gin.SEED=4", "--gin.SEED: the study sets it"),
     ("--gin.EVAL_MIXTURE='tiny_sums'", "--gin.EVAL_MIXTURE"),
     ("--lora_gin_file=tiny.gin", "leaves LORA_RANK at 0"),
