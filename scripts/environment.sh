@@ -1,6 +1,6 @@
-# Sourced by scripts/test, scripts/demo and .ci/run. Makes an environment with this
-# checkout installed, at the first call and again when setup.py changes. Afterwards
-# $root is the checkout and $python the environment's interpreter.
+# Sourced by scripts/test, scripts/demo, scripts/forgetting_study and .ci/run. Makes an
+# environment with this checkout installed, at the first call and again when setup.py
+# changes. Afterwards $root is the checkout and $python the environment's interpreter.
 #
 #   PYTHON        the interpreter to make it with (default: python3.11, python3)
 #   T5TUNE_VENV   where it is (default: .venv in the checkout)

@@ -7,7 +7,7 @@ from t5tune import command_line, errors
 
 EXAMPLES = (
   "python -m t5tune.interpolate MULTITASK DIALOGSUM --gin_file=DIALOGSUM/config.gin"
-  " --gin.EVAL_MIXTURE=multitask --data_dir=DATA --workdir=DIR",
+  " --gin.EVAL_MIXTURE=multitask --gin.BEST_METRIC=loss --data_dir=DATA --workdir=DIR",
   "python -m t5tune.interpolate google/flan-t5-base WORKDIR --gin_file=dialogsum.gin"
   " --gin.EVAL_MIXTURE=multitask --alphas=0,0.25,0.5,0.75,1 --data_dir=DATA"
   " --workdir=DIR",
@@ -42,8 +42,9 @@ def main(arguments: Sequence[str]) -> int:
   flags = parser.parse_args(arguments)
   alphas = _alphas(flags.alphas)
 
-  from t5tune import accelerators
+  from t5tune import accelerators, process_places
 
+  process_places.check_alone("interpolate")
   accelerators.set_defaults()  # before jax starts
   from t5tune import config, run
   from t5tune.evaluation import interpolation

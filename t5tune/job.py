@@ -76,9 +76,7 @@ class Job:
       self.run, self.scored, self.model, self.mesh, self.tokenizer
     )
     if self.run.chooses and processes.is_primary():  # it imports tensorflow
-      split, chosen_by = self.run.eval_split, self.run.chosen_by
-      measured = {task: made.metrics_of(task, split) for task in chosen_by.tasks}
-      chosen_by.check_metrics(measured)
+      evaluator.check_best_metric(made, self.run)
     return made
 
 

@@ -3,6 +3,7 @@
 Stands before the whole direction of data; beside `processes.py`.
 """
 
+import argparse
 import dataclasses
 import glob
 import importlib.util
@@ -64,6 +65,23 @@ def find(flags: Any) -> Place | None:
     on_gke = {"TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"} & os.environ.keys()
     return _detected("gketpu" if on_gke else "gcetpu")
   return None
+
+
+def check_alone(command: str) -> None:
+  """Checks that this process is not one of several, for a command that is made for one.
+
+  Args:
+    command: its name, for the message.
+
+  Raises:
+    UserError: it is.
+  """
+  place = find(argparse.Namespace(**dict.fromkeys(FLAGS)))
+  if place is not None and place.count > 1:
+    raise errors.UserError(
+      f"{command} runs in one process, and this is one of {place.count}. Start it on one"
+      " host alone, outside of srun."
+    )
 
 
 def _given(flags: Any, name: str) -> Any:

@@ -3,6 +3,7 @@
 Every run of it is a command of t5tune of its own, printed as it is begun.
 """
 
+import contextlib
 import json
 import pathlib
 import shlex
@@ -24,12 +25,14 @@ EXAMPLES = (
 def main(arguments: Sequence[str]) -> int:
   """Runs what of the study is not done yet; returns the exit status."""
   flags = _flags(arguments)
+  from t5tune import process_places
   from t5tune.evaluation import results
-  from t5tune.reporting import page, records, study_plan, study_plots, study_scores
+  from t5tune.reporting import study_plan
 
+  process_places.check_alone("study")
   study = _study(flags)
   commands = study_plan.commands(study, flags.workdir, flags)
-  _begin(flags.workdir, [command.line[2:] for command in commands])
+  _begin(flags.workdir, commands)
   for number, command in enumerate(commands, start=1):
     if command.is_done:
       continue
@@ -42,16 +45,23 @@ def main(arguments: Sequence[str]) -> int:
       return status
     minutes = (time.monotonic() - began) / 60
     print(f"[{number}/{len(commands)}] took {minutes:.1f} minutes", flush=True)
-  found = study_scores.read(study, flags.workdir)
+  _show(study, flags.workdir)
+  return 0
+
+
+def _show(study, folder: pathlib.Path) -> None:
+  """Writes and prints what was found."""
+  from t5tune.reporting import page, records, study_plan, study_plots, study_scores
+
+  found = study_scores.read(study, folder)
+  first = records.read([folder / "seed0" / way for way in study_plan.WAYS])
   text = study_scores.markdown(found)
-  page.write(flags.workdir / "study.md", text)
-  page.write(flags.workdir / "study.svg", study_plots.balance(found))
-  first = [flags.workdir / "seed0" / way for way in study_plan.WAYS]
-  page.write(flags.workdir / "report.html", page.html(records.read(first)))
+  page.write(folder / "study.md", text)
+  page.write(folder / "study.svg", study_plots.balance(found))
+  page.write(folder / "report.html", page.html(first))
   print(text)
   for name in ("study.md", "study.svg", "report.html"):
-    print(f"{flags.workdir / name}")
-  return 0
+    print(folder / name)
 
 
 def _flags(arguments: Sequence[str]):
@@ -106,28 +116,30 @@ def _study(flags):
   from t5tune.data import definitions
   from t5tune.reporting import study_plan
 
-  for name, _ in flags.overrides:
-    if name in ("EVAL_MIXTURE", "SEED", "BEST_METRIC"):
-      raise errors.UserError(f"--gin.{name}: the study sets it for each of its runs.")
   settings = config.load(flags.gin_file, flags.overrides).build(run.Run)
-  files = [flags.domain_gin_file, flags.lora_gin_file]
-  further = [*flags.gin_file, *(file for file in files if file)]
-  if config.load(further, flags.overrides).build(run.Run).model.lora is None:
+  if settings.files is not None:
     raise errors.UserError(
-      f"--lora_gin_file={flags.lora_gin_file} leaves LORA_RANK at 0."
+      "a study takes registered tasks: put yours in a module of TASK_MODULES, as"
+      " docs/tasks.md shows, and not in FILES."
     )
   if settings.train_steps is None:
     raise errors.UserError(
       "TRAIN_EPOCHS: a study counts its budget in updates. Set TRAIN_STEPS."
     )
   request = settings.request(flags.data_dir, pathlib.Path(), train=False)
-  names = [task.name for task, _ in definitions.load(request)]
-  if flags.domain not in names:
+  tasks = {task.name: task for task, _ in definitions.load(request)}
+  if flags.domain not in tasks:
     raise errors.UserError(
       f"--domain={flags.domain} is no task of MIXTURE = {settings.mixture!r}."
-      f"{errors.did_you_mean(flags.domain, names)} There is: {', '.join(names)}."
+      f"{errors.did_you_mean(flags.domain, tasks)} There is: {', '.join(tasks)}."
     )
-  others = tuple(name for name in names if name != flags.domain)
+  for name, task in tasks.items():
+    if settings.eval_split not in task.splits:
+      raise errors.UserError(
+        f"EVAL_SPLIT = {settings.eval_split!r}: task {name!r} has none, and a study"
+        " chooses the weights between before and after by it. Set EVAL_SPLIT."
+      )
+  others = tuple(name for name in tasks if name != flags.domain)
   _check_mixtures(settings.mixture, flags.domain, others)
   default = max(1, round(0.3 * settings.train_steps))
   return study_plan.Study(
@@ -146,6 +158,11 @@ def _check_mixtures(mixture: str, domain: str, others: tuple[str, ...]) -> None:
   """Checks that the mixtures of a study are registered, and are of this domain."""
   from t5tune.data import definitions
 
+  if not others:
+    raise errors.UserError(
+      f"MIXTURE = {mixture!r} has no task but --domain={domain}: there is nothing to"
+      " forget. Name a mixture of several tasks."
+    )
   known = definitions.import_seqio().MixtureRegistry
   for name, wanted in (
     (f"{mixture}_before", set(others)),
@@ -162,42 +179,77 @@ def _check_mixtures(mixture: str, domain: str, others: tuple[str, ...]) -> None:
       )
 
 
-def _begin(folder: pathlib.Path, lines: list[list[str]]) -> None:
-  """Records the commands of a study, or checks that they are those it was begun with."""
+def _begin(folder: pathlib.Path, commands) -> None:
+  """Checks the settings of every command before the first, and keeps them.
+
+  Raises:
+    UserError: a setting cannot be, differs where it must not, or is another than the
+      study was begun with.
+  """
+  from t5tune import config, run
+  from t5tune.evaluation import run_scores
   from t5tune.training import workdir
 
+  texts, scored = {}, {}
+  for command in commands:
+    made = config.load(command.gin_files, command.overrides)
+    settings = made.build(run.Run)
+    texts[command.name] = made.text
+    scored[command.name] = run_scores.scoring_settings(settings)
+    if settings.early_stopping is not None:
+      raise errors.UserError(
+        f"EARLY_STOPPING = {settings.early_stopping}: all ways of a study have the same"
+        " number of updates. Set it to None."
+      )
+    if command.way == "lora" and settings.model.lora is None:
+      raise errors.UserError(
+        f"--lora_gin_file={command.gin_files[-1]}: LORA_RANK is 0."
+      )
+  first = next(iter(scored))
+  for name, how in scored.items():
+    for setting, value in how.items():
+      if value != scored[first][setting]:
+        raise errors.UserError(
+          f"{name} would be scored with {setting} = {value}, {first} with"
+          f" {scored[first][setting]}: set it in no recipe of one way alone."
+        )
   file = folder / "study.json"
   if file.is_file():
     try:
-      before = json.loads(file.read_text())
-    except ValueError as e:
+      before = {str(k): str(v) for k, v in json.loads(file.read_text()).items()}
+    except (ValueError, AttributeError) as e:
       raise errors.UserError(f"{file} is damaged: {e}. Remove it to go on.") from e
-    for line in before:
-      if line not in lines:
+    for name in before.keys() & texts.keys():
+      if changed := workdir.differing_bindings(before[name], texts[name]):
         raise errors.UserError(
-          f"--workdir={folder} holds a study with other settings, such as: python -m"
-          f" {shlex.join(line)}. Name a new folder."
+          f"--workdir={folder} holds a study that was begun with other settings, of"
+          f" {name}: {changed[0]}. Name a new folder."
         )
-  workdir.write_atomically(file, json.dumps(lines, indent=1) + "\n")
+    texts = {**before, **texts}
+  workdir.write_atomically(file, json.dumps(texts, indent=1) + "\n")
 
 
 def _run(line: list[str]) -> int:
   """Runs a command and hands it this process's signals; returns its exit status."""
-  child = subprocess.Popen(line, start_new_session=True)
-
-  def hand_on(number, frame):
-    child.send_signal(number)
-
-  before = {n: signal.signal(n, hand_on) for n in (signal.SIGINT, signal.SIGTERM)}
+  heard = []
+  signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+  before = {n: signal.signal(n, lambda n, _: heard.append(n)) for n in signals}
   try:
-    status = child.wait()
+    # In a session of its own, so that a Ctrl-C reaches it once: from here.
+    child, sent = subprocess.Popen(line, start_new_session=True), 0
+    while (status := child.poll()) is None:
+      for number in heard[sent:]:
+        child.send_signal(number)
+        sent += 1
+      with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=0.2)
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)
   if status < 0:
     print(f"killed by signal {-status}; start again to go on", file=sys.stderr)
     return 128 - status
-  return status
+  return status or (command_line.SAVED_NOT_FINISHED if heard else 0)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """`python -m t5tune.interpolate`: of two runs, and started again."""
 
 import json
-import shutil
 
 import pytest
 from tiny_project import flags, start
 
+import t5tune
 from t5tune import interpolate
 from t5tune.errors import UserError
 from t5tune.evaluation import interpolation
@@ -64,8 +64,6 @@ def test_the_best_of_the_alphas_becomes_a_work_directory(
 def test_a_second_start_goes_on(ends, tmp_path, monkeypatch):
   workdir = tmp_path / "again"
   assert run(*ends, workdir, "--alphas=0,1") == 0
-  shutil.rmtree(workdir / "checkpoints")
-  (workdir / "run.json").unlink()
   scored = []
   evaluate = interpolation.evaluator.Evaluator.evaluate
 
@@ -78,6 +76,10 @@ def test_a_second_start_goes_on(ends, tmp_path, monkeypatch):
   assert scored == ["validation", "test"]  # one alpha, and the best of all
   kept = json.loads((workdir / interpolation.FILE).read_text())
   assert [row["alpha"] for row in kept["alphas"]] == [0, 0.5, 1]
+  recorded = json.loads((workdir / "run.json").read_text())
+  assert (recorded["INPUT_LENGTH"], recorded["TARGET_LENGTH"]) == (32, 12)
+  model = t5tune.load(workdir)
+  assert (model.input_length, model.target_length) == (32, 12)
 
 
 def test_mistakes_are_told(finished, ends, tmp_path):
@@ -94,3 +96,19 @@ def test_mistakes_are_told(finished, ends, tmp_path):
   assert run(*ends, tmp_path / "begun", "--alphas=0") == 0
   with pytest.raises(UserError, match=r"was begun with after = .*name a new folder"):
     run(ends[0], ends[0], tmp_path / "begun")
+  with pytest.raises(UserError, match=r"was begun with beam = "):
+    run(*ends, tmp_path / "begun", NUM_BEAMS=2)
+
+
+def test_a_metric_that_is_not_measured_costs_nothing(ends, tmp_path):
+  with pytest.raises(UserError, match="'tiny_titles/likenes', which is not measured"):
+    run(*ends, tmp_path / "new", BEST_METRIC="tiny_titles/likenes")
+  assert not (tmp_path / "new").exists()
+
+
+def test_one_of_several_processes_is_refused(ends, tmp_path, monkeypatch):
+  for name, value in {"COORDINATOR_ADDRESS": "a:1", "NUM_PROCESSES": "2"}.items():
+    monkeypatch.setenv(f"JAX_{name}", value)
+  monkeypatch.setenv("JAX_PROCESS_ID", "0")
+  with pytest.raises(UserError, match="interpolate runs in one process"):
+    run(*ends, tmp_path / "new")

@@ -1,6 +1,7 @@
 """`python -m t5tune.study`: a whole one, started again, and mistakes before anything."""
 
 import json
+import signal
 import sys
 
 import pytest
@@ -24,15 +25,13 @@ seqio.MixtureRegistry.add("tiny_mixture_replay", [("tiny_titles", 3.0), "tiny_su
 def flags(project, workplace, tmp_path, monkeypatch):
   """Stands in a project whose tasks come with the mixtures of a study."""
   (tmp_path / "study_tasks.py").write_text(STUDY)
+  (tmp_path / "short.gin").write_text("TARGET_LENGTH = 8\n")
   for name in ("tiny.gin", "tiny.model", "data"):
     (tmp_path / name).symlink_to(project / name)
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{project}")
-  given = tiny_project.flags(
-    tmp_path / "made",
-    TASK_MODULES=["study_tasks"],
-    EVAL_STEPS=0,
-  )
+  made = tmp_path / "made"
+  given = tiny_project.flags(made, TASK_MODULES=["study_tasks"])
   return [*given, "--domain=tiny_titles", "--seeds=1", "--domain_steps=2"]
 
 
@@ -51,7 +50,7 @@ def test_a_whole_study(flags, tmp_path, capfd):
   assert study.main(flags) == 0  # nothing is left to do
   shown = capfd.readouterr().out
   assert "$ python" not in shown and text.splitlines()[0] in shown
-  with pytest.raises(UserError, match="holds a study with other settings"):
+  with pytest.raises(UserError, match="holds a study that was begun with other"):
     study.main([*flags, "--domain_steps=3"])
 
 
@@ -60,13 +59,28 @@ def test_a_command_that_fails_ends_the_study(flags, tmp_path, monkeypatch, capfd
   assert study.main(flags) == 75
   assert "[1/7] seed 0, before" in capfd.readouterr().out
   kept = json.loads((tmp_path / "made" / "study.json").read_text())
-  assert len(kept) == 7 and kept[0][0] == "t5tune.train"
+  assert len(kept) == 7 and "TRAIN_STEPS = 4" in kept["seed0/before"]
+  again = [flag for flag in flags if not flag.startswith("--store_dir")]
+  assert study.main([*again, "--store_dir=elsewhere", "--seeds=2"]) == 75
+  with pytest.raises(
+    UserError, match=r"begun with other settings, of seed0.*BATCH_SIZE"
+  ):
+    study.main([*flags, "--gin.BATCH_SIZE=4"])
 
 
 def test_signals_reach_the_command():
-  code = "import os, signal; os.kill(os.getppid(), signal.SIGTERM); signal.pause()"
-  assert study._run([sys.executable, "-c", code]) == 128 + 15
+  code = "import os, signal; os.kill(os.getppid(), signal.SIG{}); signal.pause()"
+  for name in ("TERM", "INT", "HUP"):
+    ended = f"import signal; signal.signal(signal.SIG{name}, signal.SIG_DFL);"
+    status = study._run([sys.executable, "-c", ended + code.format(name)])
+    assert status == 128 + getattr(signal, f"SIG{name}")
   assert study._run([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+
+
+def test_a_signal_that_a_command_outlives_ends_the_study():
+  code = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+  code += "os.kill(os.getppid(), signal.SIGTERM); time.sleep(0.5)"
+  assert study._run([sys.executable, "-c", code]) == 75
 
 
 @pytest.mark.parametrize(
@@ -79,9 +93,11 @@ def test_signals_reach_the_command():
       r"needs a mixture 'tiny_mixture_before' of tiny_titles; it has",
     ),
     ("--gin.MIXTURE='tiny_sums'", "--domain=tiny_titles is no task of MIXTURE"),
-    ("--gin.SEED=4", "--gin.SEED: the study sets it"),
-    ("--gin.EVAL_MIXTURE='tiny_sums'", "--gin.EVAL_MIXTURE"),
-    ("--lora_gin_file=tiny.gin", "leaves LORA_RANK at 0"),
+    ("--gin.EARLY_STOPPING=1", "EARLY_STOPPING = 1: all ways"),
+    ("--gin.EVAL_SPLIT='dev'", "EVAL_SPLIT = 'dev': task 'tiny_"),
+    ("--gin.run.Run.best_metric='loss'", "BEST_METRIC"),
+    ("--domain_gin_file=short.gin", r"seed0/sequential would be scored with lengths"),
+    ("--lora_gin_file=tiny.gin", "LORA_RANK is 0"),
     ("--lora_gin_file=lore.gin", "lore.gin"),
   ],
 )

@@ -1,5 +1,6 @@
 """Scores saved checkpoints; never trains. Behind `eval` and `train --eval_only`."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -106,7 +107,8 @@ def score_checkpoints(run: Any, flags: Any) -> None:
   workdir = flags.workdir
   if run.init != pretrained.SCRATCH and (workdir / "run.json").is_file():
     recorded = workdirs.architecture(workdir)  # INIT need not be at hand
-    run = run.with_model(pretrained.run_as(recorded, run.model))
+    architecture = pretrained.run_as(recorded, run.model)
+    run = run.with_model(dataclasses.replace(architecture, lora=recorded.lora))
   tokenizer = _tokenizer(run, run_directory.vocabulary(workdir))
   run = run.with_model(t5.pad_vocab_size(run.model, tokenizer.size))
   model_identity = run_directory.model_identity(run.model)

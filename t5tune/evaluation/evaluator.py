@@ -2,16 +2,21 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from t5tune import errors, partitioning, processes
-from t5tune.data import index, packing, token_store, vocabularies
-from t5tune.evaluation import baselines, programs, scored_mixture, scoring
+from t5tune import errors, processes
+from t5tune.data import index, token_store, vocabularies
+from t5tune.evaluation import (
+  baselines,
+  batch_runner,
+  programs,
+  scored_mixture,
+  scoring,
+)
 from t5tune.models import decoding
 from t5tune.training.train_state import Model
 
@@ -91,16 +96,9 @@ class Evaluator:
     tokenizer: vocabularies.Tokenizer,
     scorer: scoring.Scorer,
   ):
-    self._mesh, self._config, self._mixture = mesh, config, mixture
+    self._config, self._mixture = config, mixture
     self._tokenizer, self._scorer = tokenizer, scorer
-    # One program of each kind for each bucket of lengths; the tasks share them.
-    self._encode = programs.jit_encode(model)
-    self._decode = functools.cache(
-      lambda length: programs.jit_decode(
-        model, mesh, programs.DecodeConfig(length, config.beam)
-      )
-    )
-    self._losses = programs.jit_losses(model, mesh)
+    self._runner = batch_runner.BatchRunner(model, mesh, config)
 
   def evaluate(
     self,
@@ -159,6 +157,10 @@ class Evaluator:
     stores = (task.variants.get(split) or {}) if full else {}
     count = len(token_store.TokenStore(task.splits[split]))
     return min(count, max_examples or count) * max(1, len(stores))
+
+  def tasks_with(self, split: str) -> list[str]:
+    """Returns the names of the tasks that have a split."""
+    return [task.name for task in self._mixture.tasks if split in task.splits]
 
   def metrics_of(self, name: str, split: str) -> list[str]:
     """Returns the metrics of a task that has the split, found on one row of it."""
@@ -219,15 +221,15 @@ class Evaluator:
     examples = store.read(chosen)
     rows = [dict(store.rows[i]) for i in chosen]
     order = sorted(range(count), key=lambda i: len(examples[i][0]))
-    has_others = full and count > 1 and self._has_pairs
+    has_others = full and count > 1 and self._runner.has_pairs
     others = baselines.other_rows(order) if has_others else None
     # From the task's references, not from those of this batch: an answer depends on
     # nothing but its input.
     length = self._config.decode_length(int(store.lengths[:, 1].max()))
     outputs, sums = [None] * count, np.zeros(3)
     done = 0
-    for members in self._batches(order):
-      decoded, batch_sums = self._run(params, examples, members, others, length)
+    for members in self._runner.batches(order):
+      decoded, batch_sums = self._runner.run(params, examples, members, others, length)
       sums += batch_sums
       for i, tokens in zip(members, decoded, strict=False):
         outputs[i] = tokens
@@ -279,56 +281,6 @@ class Evaluator:
       )
     return extra
 
-  @property
-  def _has_pairs(self) -> bool:
-    """Whether a batch has room for a row and another one."""
-    return self._config.batch_size > 1
-
-  def _batches(self, order: Sequence[int]) -> Iterator[list[int]]:
-    """Yields batches of rows with inputs of similar length, neighbours together."""
-    size = self._config.batch_size
-    size -= size % 2 if self._has_pairs else 0
-    for start in range(0, len(order), size):
-      yield list(order[start : start + size])
-
-  def _run(self, params, examples, members, others, length: int):
-    """Decodes a batch; returns tokens (b, t) and sums of loss, shuffled loss, tokens."""
-    rows = list(members)
-    if others:  # a last row alone brings its neighbour, whose targets do not count
-      rows += [others[i] for i in members if others[i] not in members]
-    places = {row: place for place, row in enumerate(rows)}
-    other_places = None
-    if others:
-      other_places = np.arange(self._config.batch_size, dtype=np.int32)
-      other_places[: len(members)] = [places[others[i]] for i in members]
-    batch = self._batch([examples[i] for i in rows], len(members))
-    tokens, segment_ids = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
-    encoded = self._encode(params, tokens, segment_ids)
-    decoded, _ = self._decode(length)(params, encoded, segment_ids)
-    sums = jax.device_get(self._losses(params, encoded, batch, other_places))
-    outputs = jax.device_get(decoded)[: len(members), 0]
-    return outputs, np.asarray(sums, float)
-
-  def _batch(self, examples, counted: int):
-    """Lays examples out as a batch, padded to one of a few lengths of both sides.
-
-    Args:
-      examples: (inputs, targets).
-      counted: how many of them have targets that count: the first.
-    """
-    empty = np.zeros(0, np.int32)
-    kept = [(inputs, targets) for inputs, targets in examples[:counted]]
-    kept += [(inputs, empty) for inputs, _ in examples[counted:]]
-    limits = (self._config.input_length, self._config.target_length)
-    lengths = tuple(
-      programs.bucket(max(len(example[side]) for example in kept), limits[side])
-      for side in (0, 1)
-    )
-    kept += [(empty, empty)] * (self._config.batch_size - len(kept))
-    batch = packing.to_batch([[e] for e in kept], lengths)
-    rows = np.arange(self._config.batch_size)  # every process has read them all
-    return partitioning.put_batch(self._mesh, batch, rows, len(rows))
-
 
 def for_run(
   run, scored: scored_mixture.Scored, model: Model, mesh: Mesh, tokenizer
@@ -346,6 +298,22 @@ def for_run(
   config = programs.EvalConfig(run.eval_batch_size, *lengths, run.beam)
   scorer = scoring.Scorer(scored.request)
   return Evaluator(model, mesh, config, scored.mixture, tokenizer, scorer)
+
+
+def check_best_metric(evaluate: Evaluator, run) -> None:
+  """Checks that BEST_METRIC is measured, on one row of each task that it names.
+
+  Args:
+    evaluate: the evaluator.
+    run: the settings (`t5tune.run.Run`).
+
+  Raises:
+    UserError: it names a task or a metric that EVAL_SPLIT does not give.
+  """
+  split, chosen_by = run.eval_split, run.chosen_by
+  chosen_by.check_tasks(evaluate.tasks_with(split), split)
+  measured = {task: evaluate.metrics_of(task, split) for task in chosen_by.tasks}
+  chosen_by.check_metrics(measured)
 
 
 def _further(progress, number: int, count: int, done: int, total: int) -> None:

@@ -5,7 +5,9 @@ before, after → weights at each alpha → scores on EVAL_SPLIT → the best, o
 
 import dataclasses
 import json
+import math
 import pathlib
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +17,14 @@ from rich.table import Table
 
 from t5tune import errors, partitioning
 from t5tune.data import build, vocabularies
-from t5tune.evaluation import evaluator, results, run_scores, scored_mixture, tables
+from t5tune.evaluation import (
+  evaluator,
+  results,
+  rouge,
+  run_scores,
+  scored_mixture,
+  tables,
+)
 from t5tune.models import t5
 from t5tune.training import run_log
 from t5tune.training import workdir as run_directory
@@ -54,7 +63,6 @@ def score(
   ends = [
     _opened(name, label) for name, label in ((before, "BEFORE"), (after, "AFTER"))
   ]
-  interpolation.check_alike(*ends)
   path = interpolation.between(*ends, 0.0).vocabulary or run.vocabulary_path()
   tokenizer = vocabularies.Tokenizer(path)
   run = run.with_model(
@@ -66,10 +74,10 @@ def score(
   request = run.request(flags.data_dir, tokenizer.path, train=False)
   mixture = build.ensure(request, flags.store_dir)
   scored = scored_mixture.prepare(run.eval_mixture, request, mixture, flags.store_dir)
-  run.chosen_by.check_tasks([t.name for t in scored.mixture.tasks], run.eval_split)
   mesh = partitioning.make_mesh(run.mesh)
   model = Model(run.model)
   evaluate = evaluator.for_run(run, scored, model, mesh, tokenizer)
+  evaluator.check_best_metric(evaluate, run)
 
   def params(alpha: float):
     return pretrained.params(interpolation.between(*ends, alpha), model, mesh)
@@ -77,10 +85,11 @@ def score(
   asked = {
     "before": ends[0].origin,
     "after": ends[1].origin,
-    "mixture": scored.mixture.name,
-    "split": run.eval_split,
-    "examples": run.eval_examples,
     "best_metric": str(run.chosen_by),
+    "validation_examples": run.eval_examples,
+    "vocabulary": tokenizer.sha256,
+    "rouge": rouge.DEFAULT.fingerprint,
+    **json.loads(json.dumps(run_scores.scoring_settings(run))),
   }
   with run_directory.claimed(folder):
     found = _begun(folder, asked)
@@ -88,30 +97,21 @@ def score(
       jax.set_mesh(mesh),
       run_log.Progress(console, 0, len(alphas) + 2, "alphas") as progress,
     ):
-      for done, alpha in enumerate(alphas):
+      for done, alpha in enumerate(alphas, start=1):
         if _key(alpha) not in found:
-          with progress.evaluation():
-            made = evaluate.evaluate(
-              params(alpha),
-              run.eval_split,
-              None,
-              run.eval_examples,
-              progress.evaluating,
-            )
-          value = run.chosen_by.score(made)
-          tasks = [result.summary() for result in made]
-          found[_key(alpha)] = {"alpha": alpha, "score": value, "tasks": tasks}
+          found[_key(alpha)] = _scored(evaluate, run, params(alpha), alpha, progress)
           _keep(folder, asked, found)
-        progress.advance(done + 1)
+        progress.advance(done)
       rows = [found[_key(alpha)] for alpha in alphas]
-      best = max(rows, key=lambda row: row["score"])["alpha"]
+      best = best_alpha(rows)
       chosen = interpolation.between(*ends, best)
       tests = run_scores.RunScores(evaluate, run, folder, progress)
       if not run_scores.is_tested(run, folder, 0):
         tests.test(params(0.0), 0)
       progress.advance(len(alphas) + 1)
       tests.test(params(best), chosen.step)
-  _make_workdir(folder, chosen, configuration, after)
+    chosen = dataclasses.replace(chosen, vocabulary=tokenizer.path)
+    _make_workdir(folder, chosen, run, configuration, after)
   print_alphas(console, rows, best, str(run.chosen_by))
   scores = results.after_and_before(folder, chosen.step)
   tables.print_losses(console, *scores)
@@ -124,8 +124,29 @@ def score(
   )
 
 
+def best_alpha(rows: Sequence[dict[str, Any]]) -> float:
+  """Returns the alpha that scored best; a score that is no number never is."""
+  return max(
+    rows, key=lambda row: row["score"] if math.isfinite(row["score"]) else -math.inf
+  )["alpha"]
+
+
+def _scored(evaluate, run, params, alpha: float, progress) -> dict[str, Any]:
+  """Scores the weights at an alpha on EVAL_SPLIT."""
+  with progress.evaluation():
+    made = evaluate.evaluate(
+      params, run.eval_split, None, run.eval_examples, progress.evaluating
+    )
+  value = run.chosen_by.score(made)
+  tasks = [result.summary() for result in made]
+  return {"alpha": alpha, "score": value, "tasks": tasks}
+
+
 def _opened(name: str, label: str) -> weights.Weights:
-  opened = pretrained.open_weights(name, label)
+  path = pathlib.Path(name).expanduser()
+  opened = pretrained.open_weights(
+    str(path.absolute()) if path.is_dir() else name, label
+  )
   if opened is None:
     raise errors.UserError(f"{label} = 'scratch' has no weights; name a checkpoint.")
   return opened
@@ -169,15 +190,34 @@ def _keep(folder: pathlib.Path, asked, found) -> None:
 
 
 def _make_workdir(
-  folder: pathlib.Path, chosen: weights.Weights, configuration: Any, after: str
+  folder: pathlib.Path,
+  chosen: weights.Weights,
+  run: Any,
+  configuration: Any,
+  after: str,
 ) -> None:
-  """Writes the weights with what makes the folder a work directory."""
+  """Writes the weights, in place of earlier ones, and what makes a work directory.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  (folder / "run.json").unlink(
+    missing_ok=True
+  )  # a killed start leaves no work directory
+  shutil.rmtree(folder / "checkpoints", ignore_errors=True)
   run_directory.write_atomically(folder / "config.gin", configuration.text)
   path = pathlib.Path(after).expanduser()
   trained = workdirs.root(path) / "mixture.json" if workdirs.is_workdir(path) else None
   if trained and trained.is_file():  # which tasks were learnt between the two
     run_directory.write_atomically(folder / "mixture.json", trained.read_bytes())
-  workdirs.write(chosen, folder, lambda done, total: None)
+  lengths = {"INPUT_LENGTH": run.input_length, "TARGET_LENGTH": run.target_length}
+  try:
+    workdirs.write(chosen, folder, lambda done, total: None, lengths)
+  except (OSError, ValueError) as e:  # orbax tells of a full disk in both
+    raise errors.UserError(
+      f"the weights cannot be written to {folder}/checkpoints: {e}. Free space there and"
+      " start again: what was scored is kept."
+    ) from e
 
 
 def print_alphas(

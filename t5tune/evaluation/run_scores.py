@@ -56,7 +56,7 @@ class RunScores:
         full=True,
         progress=self._evaluating,
       )
-    self._keep(step, "test", scored, _test_settings(run))
+    self._keep(step, "test", scored, scoring_settings(run))
 
   def validation(self, params: Any, step: int) -> float:
     """Scores the validation split; returns the score that ranks checkpoints.
@@ -110,10 +110,15 @@ def is_tested(run: Any, directory: pathlib.Path, step: int) -> bool:
   file = results.scores_file(directory, "test", step)
   if not file.is_file():
     return False
-  return json.loads(file.read_text())["settings"] == _test_settings(run)
+  return json.loads(file.read_text())["settings"] == scoring_settings(run)
 
 
-def _test_settings(run: Any) -> dict[str, Any]:
+def scoring_settings(run: Any) -> dict[str, Any]:
+  """Returns what decides which rows `RunScores.test` scores, and how, as JSON values.
+
+  Args:
+    run: the settings (`t5tune.run.Run`).
+  """
   return {
     "mixture": run.eval_mixture or run.mixture,
     "splits": [run.test_split, run.eval_split],

@@ -63,12 +63,15 @@ def matrix(runs: Sequence[records.Record]) -> Matrix:
   Args:
     runs: the runs, the first to be trained first.
   """
-  columns, summaries = [], []
+  columns, summaries, shown = [], [], []
   for run in runs:
     for e in run.evaluations:
-      if e.step or e.tasks not in summaries:
+      # Baselines aside, which depend on what a run trained on.
+      scores = {task: (s["scores"], s["loss"]) for task, s in e.tasks.items()}
+      if e.step or scores not in shown:
         columns.append(Column(run, e.step))
         summaries.append(e.tasks)
+        shown.append(scores)
   tasks: dict[str, str] = {}
   for found in summaries:
     for name, summary in found.items():

@@ -10,7 +10,6 @@ multitask: all tasks at once      single: the domain alone, from the start
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from t5tune import errors
@@ -74,7 +73,10 @@ class Command:
     seed: its seed.
     workdir: what it leaves.
     module: the command's module.
-    arguments: its flags.
+    positional: its arguments that are no flags.
+    gin_files: its recipes.
+    overrides: (name, text) of its `--gin.name=text`.
+    places: its other flags.
     steps: updates it makes, 0 for one that does not train.
     scored_before: work directory and step of a checkpoint that is what it starts from,
       scored as it would be; None for another start.
@@ -84,14 +86,24 @@ class Command:
   seed: int
   workdir: pathlib.Path
   module: str
-  arguments: list[str]
+  positional: list[str]
+  gin_files: list[str]
+  overrides: list[tuple[str, str]]
+  places: list[str]
   steps: int
   scored_before: tuple[pathlib.Path, int] | None = None
 
   @property
+  def name(self) -> str:
+    return f"seed{self.seed}/{self.way}"
+
+  @property
   def line(self) -> list[str]:
     """The command as it is run."""
-    return [sys.executable, "-m", f"t5tune.{self.module}", *self.arguments]
+    flags = [f"--gin_file={file}" for file in self.gin_files]
+    flags += [f"--gin.{name}={value}" for name, value in self.overrides]
+    module = f"t5tune.{self.module}"
+    return [sys.executable, "-m", module, *self.positional, *flags, *self.places]
 
   @property
   def is_done(self) -> bool:
@@ -110,13 +122,16 @@ def commands(study: Study, folder: pathlib.Path, flags: Any) -> list[Command]:
     flags: `gin_file`, `overrides`, `data_dir`, `store_dir`, `domain_gin_file` and
       `lora_gin_file`.
   """
+  folder = folder.absolute()
   rest, replayed = f"{study.mixture}_before", f"{study.mixture}_replay"
   head, tail = study.steps - study.domain_steps, study.domain_steps
   later = [flags.domain_gin_file] if flags.domain_gin_file else []
+  places = [f"--data_dir={flags.data_dir}"] if flags.data_dir else []
+  places += [f"--store_dir={flags.store_dir}"]
   found = []
   for seed in range(study.seeds):
     place = folder / f"seed{seed}"
-    before = str((place / BEFORE).absolute())
+    before = str(place / BEFORE)
     # Mixture, updates, initial weights and further recipes of each way.
     table = {
       BEFORE: (rest, head, study.init, []),
@@ -125,26 +140,37 @@ def commands(study: Study, folder: pathlib.Path, flags: Any) -> list[Command]:
       "replay": (replayed, tail, before, later),
       "multitask": (study.mixture, study.steps, study.init, []),
       "lora": (study.domain, tail, before, [*later, flags.lora_gin_file]),
+      "interpolated": (study.domain, tail, before, []),
     }
     for way, (mixture, length, init, further) in table.items():
       if seed not in study.seeds_of(way):
         continue
-      bindings = _bindings(study, seed, mixture, length, init)
       scored = (place / BEFORE, head) if init == before else None
-      # Random weights have nothing to lose, and answer at length.
-      bindings["run.Run.eval_before"] = str(scored is None and init != "scratch")
-      arguments = _flags(flags, [*flags.gin_file, *further], bindings, place / way)
-      found.append(Command(way, seed, place / way, "train", arguments, length, scored))
-    if seed in study.seeds_of("interpolated"):
-      bindings = _bindings(study, seed, study.domain, tail, before)
-      bindings["BEST_METRIC"] = repr(balanced(study))
-      ends = [before, str((place / "sequential").absolute())]
-      workdir = place / "interpolated"
-      arguments = [*ends, *_flags(flags, flags.gin_file, bindings, workdir)]
+      bindings = {
+        **dict(flags.overrides),  # MIXTURE, say, is the study's
+        "MIXTURE": repr(mixture),
+        "EVAL_MIXTURE": repr(study.mixture),
+        "TRAIN_STEPS": str(length),
+        "INIT": repr(init),
+        "SEED": str(seed),
+        # Random weights have nothing to lose, and answer at length.
+        "run.Run.eval_before": str(scored is None and init != "scratch"),
+      }
+      averages = way == "interpolated"
+      if averages:
+        bindings["BEST_METRIC"] = repr(balanced(study))
       found.append(
         Command(
-          *("interpolated", seed, workdir, "interpolate", arguments, 0),
-          scored_before=(place / BEFORE, head),
+          way=way,
+          seed=seed,
+          workdir=place / way,
+          module="interpolate" if averages else "train",
+          positional=[before, str(place / "sequential")] if averages else [],
+          gin_files=[*flags.gin_file, *further],
+          overrides=list(bindings.items()),
+          places=[*places, f"--workdir={place / way}"],
+          steps=0 if averages else length,
+          scored_before=scored,
         )
       )
   return found
@@ -154,23 +180,3 @@ def balanced(study: Study) -> dict[str, float]:
   """Returns a BEST_METRIC: half the domain's loss, half the mean of the others'."""
   weights = {f"{task}/loss": round(0.5 / len(study.others), 6) for task in study.others}
   return {f"{study.domain}/loss": 0.5, **weights}
-
-
-def _bindings(study, seed, mixture, length, init) -> dict[str, str]:
-  return {
-    "MIXTURE": repr(mixture),
-    "EVAL_MIXTURE": repr(study.mixture),
-    "TRAIN_STEPS": str(length),
-    "INIT": repr(init),
-    "SEED": str(seed),
-  }
-
-
-def _flags(
-  flags: Any, files: Sequence[str], bindings: Mapping[str, str], workdir: pathlib.Path
-) -> list[str]:
-  made = [f"--gin_file={file}" for file in files]
-  set_here = {**dict(flags.overrides), **bindings}  # MIXTURE, say, is the study's
-  made += [f"--gin.{name}={value}" for name, value in set_here.items()]
-  made += [f"--data_dir={flags.data_dir}"] if flags.data_dir else []
-  return [*made, f"--store_dir={flags.store_dir}", f"--workdir={workdir}"]

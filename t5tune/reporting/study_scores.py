@@ -2,16 +2,21 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from t5tune.evaluation import interpolation
+from t5tune import errors
+from t5tune.evaluation import checkpoint_choice, interpolation
 from t5tune.reporting import forgetting, records, study_plan
 
-PAIRS = (("replay", "sequential"), ("multitask", "sequential"), ("replay", "multitask"))
+PAIRS = (
+  *(("replay", "sequential"), ("multitask", "sequential"), ("replay", "multitask")),
+  *(("lora", "sequential"), ("interpolated", "sequential")),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Balance:
     domain_loss: loss of a target token of the domain, in nats.
     domain_score: the domain's headline score.
     others_loss: mean of the other tasks' losses.
-    others_score: mean of their headline scores.
+    others_score: mean of their headline scores, of those that are better when higher.
     tasks: task -> (headline score, loss).
   """
 
@@ -41,9 +46,16 @@ def balance(tasks: Mapping[str, Mapping[str, Any]], domain: str) -> Balance:
     domain: the task that is the domain.
   """
   both = {t: (next(iter(s["scores"].values())), s["loss"]) for t, s in tasks.items()}
-  others = [value for task, value in both.items() if task != domain]
-  score, loss = np.mean(others, axis=0)
-  return Balance(both[domain][1], both[domain][0], float(loss), float(score), both)
+  others = {task: value for task, value in both.items() if task != domain}
+  metrics = {task: next(iter(tasks[task]["scores"])) for task in others}
+  scores = [v[0] for t, v in others.items() if checkpoint_choice.sign(metrics[t]) > 0]
+  return Balance(
+    domain_loss=both[domain][1],
+    domain_score=both[domain][0],
+    others_loss=float(np.mean([loss for _, loss in others.values()])),
+    others_score=float(np.mean(scores)) if scores else math.nan,
+    tasks=both,
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +65,8 @@ class Found:
   Attributes:
     domain: the task that was learnt last.
     metrics: task -> its headline metric, the domain first.
-    ways: way -> what each of its seeds came to, on the test split.
+    rows: task -> (rows scored, their split), of the final scores.
+    ways: way -> what each of its seeds came to, in its final scores.
     alphas: seed -> [(alpha, what it came to on the validation split)].
     chosen: seed -> the alpha chosen.
     rouge: fingerprint of the ROUGE profile.
@@ -61,6 +74,7 @@ class Found:
 
   domain: str
   metrics: dict[str, str]
+  rows: dict[str, tuple[int, str]]
   ways: dict[str, list[Balance]]
   alphas: dict[int, list[tuple[float, Balance]]]
   chosen: dict[int, float]
@@ -85,15 +99,22 @@ def read(study: study_plan.Study, folder: pathlib.Path) -> Found:
     first = found[0].evaluations[-1]
   for seed in study.seeds_of("interpolated"):
     file = folder / f"seed{seed}" / "interpolated" / interpolation.FILE
-    rows = json.loads(file.read_text())["alphas"]
-    alphas[seed] = [
-      (row["alpha"], balance({t["task"]: t for t in row["tasks"]}, study.domain))
-      for row in rows
-    ]
-    chosen[seed] = max(rows, key=lambda row: row["score"])["alpha"]
+    try:
+      rows = json.loads(file.read_text())["alphas"]
+      alphas[seed] = [
+        (row["alpha"], balance({t["task"]: t for t in row["tasks"]}, study.domain))
+        for row in rows
+      ]
+      chosen[seed] = interpolation.best_alpha(rows)
+    except (OSError, ValueError, KeyError, TypeError) as e:
+      folder = file.parent
+      raise errors.UserError(
+        f"{file} is damaged ({e!r}). Remove {folder} and start again."
+      ) from e
   metrics = {task: next(iter(s["scores"])) for task, s in first.tasks.items()}
   ordered = {study.domain: metrics[study.domain], **metrics}
-  return Found(study.domain, ordered, ways, alphas, chosen, first.rouge)
+  rows = {task: (s["rows"], s["split"]) for task, s in first.tasks.items()}
+  return Found(study.domain, ordered, rows, ways, alphas, chosen, first.rouge)
 
 
 def differences(
@@ -132,8 +153,8 @@ def markdown(found: Found) -> str:
         for way, made in found.ways.items()
       ],
     ),
-    "In brackets the change from `before`, seed by seed; ± is the standard deviation over"
-    " seeds.",
+    "In brackets the difference from `before` of the same seeds; ± is the standard"
+    " deviation over seeds, which score the same rows.",
     "",
     "Better by, seed by seed (mean; positive: the first is better):",
     "",
@@ -147,12 +168,15 @@ def markdown(found: Found) -> str:
       ],
       [_pair(found, *pair) for pair in PAIRS],
     ),
-    "Every task, mean over seeds: headline score, loss.",
+    "Every task, mean over the seeds that a way has: headline score, loss.",
     "",
     *_table(
-      ["task", "metric", *found.ways],
+      ["task", "rows", "metric", *found.ways],
       [
-        [task, name, *(_task(made, task) for made in found.ways.values())]
+        [
+          *(task, " ".join(map(str, found.rows[task])), name),
+          *(_task(made, task) for made in found.ways.values()),
+        ]
         for task, name in found.metrics.items()
       ],
     ),

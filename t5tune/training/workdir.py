@@ -250,7 +250,12 @@ def changed_bindings(workdir: pathlib.Path, config_text: str) -> list[str]:
   file = workdir / "config.gin"
   if not file.is_file():
     return []
-  before, now = _bindings(file.read_text()), _bindings(config_text)
+  return differing_bindings(file.read_text(), config_text)
+
+
+def differing_bindings(before_text: str, now_text: str) -> list[str]:
+  """Returns a line for each binding that differs between two configurations."""
+  before, now = _bindings(before_text), _bindings(now_text)
   return [
     f"{name}: {now.get(name, 'unset')} (was {before.get(name, 'unset')})"
     for name in sorted(before.keys() | now.keys())

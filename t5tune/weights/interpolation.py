@@ -45,19 +45,22 @@ def check_alike(before: weights.Weights, after: weights.Weights) -> None:
     UserError: they have another architecture or another vocabulary.
   """
   shapes = {k: tuple(v) for k, v in before.shapes.items()}
-  for name, shape in after.shapes.items():
-    if shapes.get(name) != tuple(shape):
-      raise errors.UserError(
-        f"{after.origin} is no further training of {before.origin}: parameter {name} has"
-        f" shape {tuple(shape)} there and {shapes.get(name, 'is missing')} here."
-      )
+  others = {k: tuple(v) for k, v in after.shapes.items()}
   hashes = {
     hashlib.sha256(w.vocabulary.read_bytes()).hexdigest()
     for w in (before, after)
     if w.vocabulary
   }
-  if len(hashes) > 1 or shapes.keys() != after.shapes.keys():
-    what = "vocabulary" if len(hashes) > 1 else "set of parameters"
+  what = "they have another vocabulary" if len(hashes) > 1 else None
+  for name in sorted(shapes.keys() | others.keys()):
+    if shapes.get(name) != others.get(name):
+      what = (
+        f"parameter {name} has shape {shapes.get(name, 'missing')} in the first and"
+        f" {others.get(name, 'missing')} in the second"
+      )
+      break
+  if what:
     raise errors.UserError(
-      f"{after.origin} is no further training of {before.origin}: they have another {what}."
+      f"{before.origin} and {after.origin} cannot be averaged: {what}. Name a checkpoint"
+      " and one that was trained on from it."
     )

@@ -5,7 +5,9 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -142,7 +144,10 @@ def architecture(folder: pathlib.Path) -> t5.T5Config:
 
 
 def write(
-  source: weights.Weights, folder: pathlib.Path, progress: Callable[[int, int], None]
+  source: weights.Weights,
+  folder: pathlib.Path,
+  progress: Callable[[int, int], None],
+  recorded: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> None:
   """Writes a work directory that holds the weights as its only checkpoint.
 
@@ -152,13 +157,14 @@ def write(
     source: the weights; without a vocabulary `--eval_only` must be given one.
     folder: the new directory.
     progress: told of the tensors read and their number.
+    recorded: what else run.json is to say of the run.
 
   Raises:
     UserError: a tensor cannot be read, or the disk is full.
   """
   params = source.nested(lambda name, value: jax.numpy.asarray(value), progress)
   checkpoints.write_params(folder / "checkpoints", source.step, params)
-  identity = {"model": workdir.model_identity(source.config)}
+  identity = {"model": workdir.model_identity(source.config), **recorded}
   if source.vocabulary:
     content = source.vocabulary.read_bytes()
     workdir.write_atomically(workdir.vocabulary(folder), content)

@@ -165,12 +165,13 @@ def test_no_task_and_no_batch_compiles_anew(setup):
   compiled = setup.evaluator(2, input_length=256, target_length=128)
   with jax.set_mesh(setup.mesh):
     compiled.evaluate(setup.params, "test", "validation", full=True)
-    made = compiled._encode, compiled._losses, compiled._decode(32)
+    runner = compiled._runner
+    made = runner._encode, runner._losses, runner._decode(32)
     counts = [program._cache_size() for program in made]
     compiled.evaluate(setup.params, "validation", "test", full=True)
   # All inputs and targets of both tasks are in the first bucket.
   assert counts == [program._cache_size() for program in made] == [1, 1, 1]
-  assert compiled._decode.cache_info().currsize == 1
+  assert runner._decode.cache_info().currsize == 1
 
 
 def test_the_decode_length_is_that_of_the_references(setup):

@@ -30,10 +30,8 @@ def commands(tmp_path):
 
 
 def bindings(command) -> dict[str, str]:
-  given = [
-    a.removeprefix("--gin.") for a in command.arguments if a.startswith("--gin.")
-  ]
-  assert len({g.partition("=")[0] for g in given}) == len(given)
+  given = [a.removeprefix("--gin.") for a in command.line if a.startswith("--gin.")]
+  assert len(given) == len(dict(command.overrides)) == len(command.overrides)
   return dict(g.split("=", 1) for g in given)
 
 
@@ -63,10 +61,10 @@ def test_what_each_starts_from_and_learns(commands, tmp_path):
     later = command.way in ("sequential", "replay", "lora", "interpolated")
     assert command.scored_before == ((before, 70) if later else None)
     assert (given["INIT"] == repr(str(before))) == later
-    files = [a for a in command.arguments if a.startswith("--gin_file=")]
-    assert ("--gin_file=slow.gin" in files) == (later and command.module == "train")
-    assert ("--gin_file=lora.gin" in files) == (command.way == "lora")
-  ends = next(c for c in commands if c.way == "interpolated").arguments[:2]
+    trains = later and command.module == "train"
+    assert ("--gin_file=slow.gin" in command.line) == trains
+    assert ("--gin_file=lora.gin" in command.line) == (command.way == "lora")
+  ends = next(c for c in commands if c.way == "interpolated").positional
   assert ends == [str(tmp_path / "seed0" / w) for w in ("before", "sequential")]
 
 

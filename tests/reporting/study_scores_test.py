@@ -1,11 +1,13 @@
 """The tables and the picture of a study, from work directories with known scores."""
 
 import json
+import math
 import re
 
 import made_runs
 import pytest
 
+from t5tune.errors import UserError
 from t5tune.evaluation import interpolation
 from t5tune.reporting import study_plan, study_plots, study_scores
 
@@ -63,7 +65,7 @@ def test_the_tables(found):
   assert rows["before"][2] == "11.00 ± 1.41"
   assert rows["lora"][0] == "1" and rows["lora"][2] == "9.00 (−1.00)"
   assert rows["replay over sequential"][1] == "−2.00, −2.00 (−2.00)"
-  assert rows["chat"][0] == "rouge1" and len(rows["chat"]) == 8
+  assert rows["chat"][:2] == ["40 test", "rouge1"] and len(rows["chat"]) == 9
   assert rows["0.5"] == ["2.500", "12.00", "1.500", "6.00"]
   assert "chosen: 0.5" in text and "ROUGE profile" in text
 
@@ -75,3 +77,22 @@ def test_the_picture_has_every_seed(found):
     assert re.search(rf">{way}<", drawn)
   assert ">single<" not in drawn  # it has nothing to forget
   assert drawn == study_plots.balance(found)
+
+
+def test_errors_do_not_count_among_scores_that_are_better_when_higher():
+  tasks = {
+    "chat": {"scores": {"rouge1": 20.0}, "loss": 1.0},
+    "stars": {"scores": {"mean_absolute_error": 3.0}, "loss": 2.0},
+  }
+  alone = study_scores.balance(tasks, "chat")
+  assert alone.others_loss == 2.0 and math.isnan(alone.others_score)
+  code = {"code": {"scores": {"bleu": 8.0}, "loss": 4.0}}
+  both = study_scores.balance(tasks | code, "chat")
+  assert (both.others_score, both.others_loss) == (8.0, 3.0)
+
+
+def test_a_damaged_file_is_named(found, tmp_path):
+  file = tmp_path / "seed0" / "interpolated" / interpolation.FILE
+  file.write_text("{}")
+  with pytest.raises(UserError, match=r"interpolation.json is damaged .*start again"):
+    study_scores.read(STUDY, tmp_path)
