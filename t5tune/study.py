@@ -58,7 +58,7 @@ def _show(study, folder: pathlib.Path) -> None:
   text = study_scores.markdown(found)
   page.write(folder / "study.md", text)
   page.write(folder / "study.svg", study_plots.balance(found))
-  page.write(folder / "report.html", page.html(first))
+  page.write(folder / "report.html", page.html(first, siblings=True))
   print(text)
   for name in ("study.md", "study.svg", "report.html"):
     print(folder / name)

@@ -167,9 +167,14 @@ def sentence(run: records.Record, earlier: Sequence[records.Record] = ()) -> str
   return said + "."
 
 
-def sentences(runs: Sequence[records.Record]) -> list[str]:
-  """Returns the sentence of each run, the first to be trained first."""
-  return [sentence(run, runs[:i]) for i, run in enumerate(runs)]
+def sentences(runs: Sequence[records.Record], siblings: bool = False) -> list[str]:
+  """Returns the sentence of each run.
+
+  Args:
+    runs: the runs, the first to be trained first.
+    siblings: whether all but the first are compared with the first, not with each other.
+  """
+  return [sentence(r, runs[: min(i, 1) if siblings else i]) for i, r in enumerate(runs)]
 
 
 def _part(changes: dict[str, float], where: str) -> str:

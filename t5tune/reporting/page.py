@@ -73,11 +73,12 @@ def score_lines(run: records.Record) -> list[ScoreLine]:
   return lines
 
 
-def html(runs: Sequence[records.Record]) -> str:
+def html(runs: Sequence[records.Record], siblings: bool = False) -> str:
   """Returns the report as a page.
 
   Args:
     runs: the runs, the first to be trained first.
+    siblings: see `forgetting.sentences`.
   """
   folders = [pathlib.Path(__file__).parent, pathlib.Path(inspection.__file__).parent]
   environment = jinja2.Environment(
@@ -87,7 +88,7 @@ def html(runs: Sequence[records.Record]) -> str:
   )
   return environment.get_template("report.html").render(
     title=f"What {_joined([run.name for run in runs])} learnt",
-    sentences=forgetting.sentences(runs),
+    sentences=forgetting.sentences(runs, siblings),
     profile=f"ROUGE profile {runs[0].evaluations[0].rouge}",
     matrix=forgetting.matrix(runs),
     several=len(runs) > 1,

@@ -42,6 +42,14 @@ def test_a_change_has_its_paired_interval_where_it_is_the_mean_of_rows(runs):
   assert all(made.cells[2, i].interval is None for i in range(3))  # BLEU
 
 
+def test_siblings_are_compared_with_the_first_alone(runs, tmp_path):
+  path = made_runs.write(tmp_path / "other", {9: {"chat": 31.0}}, ["chat"])
+  three = [*runs, *records.read([path])]
+  assert forgetting.sentences(three)[2] == "other: lost 16.2 on chat."
+  assert forgetting.sentences(three, siblings=True)[2] == "other: gained 1.0 on chat."
+  assert forgetting.sentences(three, siblings=True)[:2] == forgetting.sentences(runs)
+
+
 def test_another_start_stands_beside_the_end_before_it(runs, tmp_path):
   other = {"chat": 29.0, "stars": 1.0, "code": 25.0}
   path = made_runs.write(tmp_path / "other", {0: other, 9: other}, ["chat"])
