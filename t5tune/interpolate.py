@@ -11,6 +11,8 @@ EXAMPLES = (
   "python -m t5tune.interpolate google/flan-t5-base WORKDIR --gin_file=dialogsum.gin"
   " --gin.EVAL_MIXTURE=multitask --alphas=0,0.25,0.5,0.75,1 --data_dir=DATA"
   " --workdir=DIR",
+  "python -m t5tune.interpolate BEFORE AFTER/checkpoints/500 --gin_file=AFTER/config.gin"
+  " --gin.EVAL_EXAMPLES=50 --data_dir=DATA --workdir=DIR",
 )
 _ALPHAS = ",".join(f"{k / 10:g}" for k in range(11))
 

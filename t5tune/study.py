@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from t5tune import command_line, errors
 
 EXAMPLES = (
-  "python -m t5tune.study --gin_file=study.gin --domain=dialogsum --data_dir=DIR"
-  " --workdir=DIR",
+  "python -m t5tune.study --gin_file=study.gin --lora_gin_file=runs/study_lora.gin"
+  " --domain=dialogsum --data_dir=DIR --workdir=DIR",
+  "python -m t5tune.study --gin_file=multitask.gin --gin.MIXTURE=study"
+  " --domain=dialogsum --domain_steps=1000 --data_dir=DIR --workdir=DIR",
   "python -m t5tune.study --gin_file=demo_study.gin --domain=demo_dialogue --workdir=DIR",
 )
 

@@ -170,6 +170,7 @@ def test_each_request_has_its_own_index(tmp_path, monkeypatch):
     {"files": {"train_file": "x.jsonl"}},
     {"data_cap": 5},
     {"cache_dirs": ("caches",)},
+    {"named_by": "EVAL_MIXTURE"},
   ]
   assert {k for c in changed for k in c} == {f.name for f in dataclasses.fields(first)}
   paths = [index.path("stores", first)]
