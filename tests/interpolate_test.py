@@ -90,6 +90,10 @@ def test_mistakes_are_told(finished, ends, tmp_path):
     run(ends[0], "scratch", tmp_path / "new")
   with pytest.raises(UserError, match="holds a training already"):
     run(*ends, finished)
+  (tmp_path / "half" / "checkpoints" / "6").mkdir(parents=True)  # without run.json
+  with pytest.raises(UserError, match="holds a training already"):
+    run(*ends, tmp_path / "half")
+  assert (tmp_path / "half" / "checkpoints" / "6").is_dir()
   with pytest.raises(UserError, match="BEST_METRIC names 'tiny_title/loss'"):
     run(*ends, tmp_path / "new", BEST_METRIC="tiny_title/loss")
   assert not (tmp_path / "new").exists()

@@ -164,7 +164,7 @@ def _begun(folder: pathlib.Path, asked: dict[str, Any]) -> dict[str, dict[str, A
   """
   file = folder / FILE
   if not file.is_file():
-    if (folder / "run.json").exists():
+    if any((folder / name).exists() for name in ("run.json", "checkpoints")):
       raise errors.UserError(
         f"--workdir={folder} holds a training already; name a new folder."
       )
