@@ -96,39 +96,46 @@ def dot_product_attention(
   def mix(weights, value, dropout_key):
     weights = weights.astype(value.dtype)
     weights = layers.dropout(weights, dropout_rate, dropout_key, broadcast_axis=-2)
-    return jnp.einsum("bhts,bshk->bthk", weights, value)
+    # In this order: on the CPU, the softmax is else computed again inside the product.
+    return jnp.einsum("bhts,bshk->bhtk", weights, value).swapaxes(1, 2)
 
   return jax.checkpoint(mix, prevent_cse=unrolled)(weights, value, dropout_key)
 
 
-def single_query_attention(
+def cached_attention(
   query: jax.Array,
   key: jax.Array,
   value: jax.Array,
   bias: jax.Array | None,
   mask: jax.Array,
 ) -> jax.Array:
-  """Attends from one position, as cached decoding does.
+  """Attends from the n beams of a row at one position, as cached decoding does.
 
-  Keys and values have their heads before their positions: a decoding step reads
-  each row of the cache once, in order, and copies nothing.
+  Keys and values have their heads before their positions, and keys these last, as the
+  products want them: a decoding step reads each row of the cache once, in order, for
+  all its beams, and copies nothing.
 
   Args:
-    query: (b, h, k).
-    key: (b, h, s, k).
+    query: (b, n, h, k).
+    key: (b, h, k, s).
     value: (b, h, s, k).
-    bias: float32 (h, s), or None.
-    mask: bool, broadcastable to (b, h, s); False hides a key.
+    bias: float32, broadcastable to (b, h, n, s), or None.
+    mask: bool, broadcastable to (b, h, n, s); False hides a key.
 
   Returns:
-    (b, h, k) in the dtype of `query`; scores and softmax are float32.
+    (b, n, h, k) in the dtype of `query`; scores and softmax are float32.
   """
-  scores = jnp.einsum("bhk,bhsk->bhs", query, key, preferred_element_type=jnp.float32)
+  scores = jnp.matmul(query.swapaxes(1, 2), key, preferred_element_type=jnp.float32)
   if bias is not None:
     scores += bias
   scores = jnp.where(mask, scores, _MASKED)
-  weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
-  return jnp.einsum("bhs,bhsk->bhk", weights, value)
+  # The softmax's division comes after the product, where there is less to divide.
+  weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+  mixed = jnp.matmul(
+    weights.astype(value.dtype), value, preferred_element_type=jnp.float32
+  )
+  mixed /= jnp.sum(weights, axis=-1, keepdims=True)
+  return mixed.astype(query.dtype).swapaxes(1, 2)
 
 
 class Attention(nnx.Module):
@@ -166,10 +173,14 @@ class Attention(nnx.Module):
     key, value = (self._split_heads(dense(x, lora_key)) for dense, lora_key in parts)
     return key, value
 
-  def attend_once(self, x, key, value, bias, mask) -> jax.Array:
-    """Attends from one position (b, d) to a cache (b, h, s, k); returns (b, d)."""
-    query = self.project_query(x[:, None])[:, 0]  # (b, h, k)
-    x = single_query_attention(query, key, value, bias, mask)
+  def project_cached(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Projects (b, s, d) to keys (b, h, k, s) and values (b, h, s, k) of a cache."""
+    key, value = self.project_key_value(x)
+    return key.transpose(0, 2, 3, 1), value.swapaxes(1, 2)
+
+  def attend_cached(self, x, key, value, bias, mask) -> jax.Array:
+    """Attends from beams (b, n, d) to a cache, see `cached_attention`."""
+    x = cached_attention(self.project_query(x), key, value, bias, mask)
     return self.out(x.reshape(*x.shape[:-2], -1))
 
   def __call__(self, queries, keys, bias, mask, dropout_key=None) -> jax.Array:

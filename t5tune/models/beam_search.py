@@ -139,7 +139,8 @@ class _State(NamedTuple):
     ids: int32 (b, n, t), ended sequences.
     scores: float32 (b, n), their scores, -inf in slots not yet taken.
     done: bool (b,), rows whose ended sequences are final.
-    cache: the decoder's, leaves (b*n, ...) in the order of the live beams.
+    lineage: int32 (b, n, t), which beam each live one was at each earlier position.
+    cache: the decoder's, in the order in which it was written.
   """
 
   position: jax.Array
@@ -149,11 +150,12 @@ class _State(NamedTuple):
   ids: jax.Array
   scores: jax.Array
   done: jax.Array
+  lineage: jax.Array
   cache: Any
 
 
 def search(
-  decode_position: Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]],
+  decode_position: Callable[..., tuple[jax.Array, Any]],
   cache: Any,
   padding: jax.Array,
   max_length: int,
@@ -163,9 +165,10 @@ def search(
   """Searches the sequences of any decoder with a cache.
 
   Args:
-    decode_position: maps last tokens, int32 (b*n,), a position and the cache to
-      float32 logits (b*n, v) and the new cache, as `T5.start_decoding` has it.
-    cache: arrays (b*n, ...).
+    decode_position: maps last tokens, int32 (b, n), a position, the cache and the
+      beams' lineage, int32 (b, n, t), to float32 logits (b, n, v) and the new cache, as
+      `T5.start_decoding` has it.
+    cache: the decoder's, empty.
     padding: bool (b,), rows to leave empty.
     max_length: t, most tokens to decode.
     config: how to search.
@@ -180,10 +183,11 @@ def search(
     return (state.position < max_length) & ~jnp.all(state.done)
 
   def step(state):
-    tokens = state.live_tokens.reshape(-1)
-    logits, cache = decode_position(tokens, state.position, state.cache)
+    logits, cache = decode_position(
+      state.live_tokens, state.position, state.cache, state.lineage
+    )
     logprobs = rules(
-      jax.nn.log_softmax(logits),
+      jax.nn.log_softmax(logits.reshape(batch * beams, -1)),
       state.live_ids.reshape(-1, max_length),
       state.position,
     )
@@ -201,6 +205,7 @@ def search(
     ids=empty_ids,
     scores=empty_scores,
     done=padding,
+    lineage=jnp.zeros_like(empty_ids),
     cache=cache,
   )
   end = jax.lax.while_loop(running, step, start)
@@ -237,11 +242,8 @@ def _advance(
   ended_ids = _take(jnp.concatenate([state.ids, ids], 1), best)
 
   live_logprobs, live = jax.lax.top_k(jnp.where(ends, -jnp.inf, logprobs), beams)
-  origin = _take(origin, live)
-
-  def reorder(x):
-    return _take(x.reshape(-1, beams, *x.shape[1:]), origin).reshape(x.shape)
-
+  here = jnp.arange(max_length) == state.position
+  lineage = jnp.where(here, jnp.arange(beams)[:, None], state.lineage)
   return _State(
     position=length,
     live_tokens=_take(tokens, live),
@@ -250,7 +252,8 @@ def _advance(
     ids=ended_ids,
     scores=scores,
     done=state.done | _is_done(scores, live_logprobs, length, max_length, config),
-    cache=jax.tree.map(reorder, state.cache),
+    lineage=_take(lineage, _take(origin, live)),
+    cache=state.cache,
   )
 
 

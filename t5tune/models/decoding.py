@@ -44,8 +44,8 @@ def greedy(
 
   def step(state):
     position, tokens, outputs, cache, ended = state
-    logits, cache = decode_position(tokens, position, cache)
-    logits = rules(logits, outputs, position)
+    logits, cache = decode_position(tokens[:, None], position, cache)
+    logits = rules(logits[:, 0], outputs, position)
     tokens = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     tokens = jnp.where(ended, PAD_ID, tokens)
     outputs = jax.lax.dynamic_update_slice(outputs, tokens[:, None], (0, position))

@@ -113,7 +113,8 @@ def sample(
 
   def step(state):
     position, tokens, outputs, scores, cache, ended = state
-    logits, cache = decode_position(tokens, position, cache)
+    logits, cache = decode_position(tokens.reshape(batch, count), position, cache)
+    logits = logits.reshape(batch * count, -1)
     allowed = config.filter(rules(logits, outputs, position))
     here = jax.vmap(lambda key: jax.random.fold_in(key, position))(keys)
     tokens = jax.vmap(jax.random.categorical)(here, allowed).astype(jnp.int32)

@@ -56,33 +56,35 @@ class DecoderLayer(nnx.Module):
     x = x + layers.dropout(h, self.dropout_rate, keys[5], broadcast_axis=-2)
     return partitioning.constrain(x, "batch", "length", "embed")
 
-  def step(self, x, cache, cross_key_value, position, bias, cross_mask):
-    """Decodes one position against the cache.
+  def step(self, x, cache, cross_key_value, position, bias, self_mask, cross_mask):
+    """Decodes one position of n beams against the cache.
 
     Args:
-      x: (b, d), the stream at `position`.
-      cache: keys and values of the positions so far, each (b, h, t, k).
-      cross_key_value: projections of the encoder's output, each (b, h, s, k).
+      x: (b, n, d), the stream at `position`.
+      cache: keys (b, h, k, t*n) and values (b, h, t*n, k) of the positions so far:
+        position 0's n, position 1's n, ...
+      cross_key_value: projections of the encoder's output: (b, h, k, s), (b, h, s, k).
       position: int32 scalar.
-      bias: (h, t).
-      cross_mask: (b, 1, s).
+      bias: (h, 1, t*n).
+      self_mask: bool, broadcastable to (b, 1, n, t*n).
+      cross_mask: bool (b, 1, 1, s).
 
     Returns:
-      (b, d) and the cache with `position` filled in.
+      (b, n, d) and the cache with `position` filled in.
     """
     h = self.pre_self_attention_layer_norm(x)
-    new = self.self_attention.project_key_value(h[:, None])  # (b, 1, h, k)
+    new = self.self_attention.project_cached(h)
+    start = position * x.shape[1]
     cache = tuple(
-      jax.lax.dynamic_update_slice_in_dim(old, n.swapaxes(1, 2), position, axis=2)
-      for old, n in zip(cache, new, strict=True)
+      jax.lax.dynamic_update_slice_in_dim(old, n, start, axis)
+      for old, n, axis in zip(cache, new, (3, 2), strict=True)
     )
-    so_far = jnp.arange(cache[0].shape[2]) <= position
-    x = x + self.self_attention.attend_once(h, *cache, bias, so_far)
+    x = x + self.self_attention.attend_cached(h, *cache, bias, self_mask)
     h = self.pre_cross_attention_layer_norm(x)
-    x = x + self.encoder_decoder_attention.attend_once(
+    x = x + self.encoder_decoder_attention.attend_cached(
       h, *cross_key_value, None, cross_mask
     )
-    return x + self.mlp(self.pre_mlp_layer_norm(x)[:, None], None)[:, 0], cache
+    return x + self.mlp(self.pre_mlp_layer_norm(x), None), cache
 
 
 # What the backward pass finds kept of each layer, beside the layer's input, by

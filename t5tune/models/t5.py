@@ -272,39 +272,48 @@ class T5(nnx.Module):
       encoded: (b, s, d), from `encode`.
       encoder_segment_ids: int32 (b, s), 1 at tokens and 0 at padding.
       max_length: t, the number of positions.
-      beams: n, sequences decoded for each row. They share the row's encoding
-        and follow each other in the batch: row 0's n, row 1's n, ...
+      beams: n, sequences decoded for each row. They share the row's encoding.
 
     Returns:
-      `step(tokens, position, cache)`, which maps int32 tokens (b*n,) to float32
-      logits (b*n, v) of the next token and the new cache, and the empty cache: for
-      each layer keys and values, each (b*n, h, t, k).
+      `step(tokens, position, cache, lineage=None)`, which maps int32 tokens (b, n) to
+      float32 logits (b, n, v) of the next token and the new cache, and the empty cache:
+      for each layer keys (b, h, k, t*n) and values (b, h, t*n, k). `lineage`, int32 (b, n, t),
+      says which beam's keys and values a sequence has at each earlier position, so that
+      beams change places without a copy of the cache; None where each keeps to its own.
     """
     config = self.config
     layer_list = self.decoder.layer_list()
-    cross = []
-    for layer in layer_list:
-      key_value = layer.encoder_decoder_attention.project_key_value(encoded)
-      key_value = (x.swapaxes(1, 2) for x in key_value)  # (b, h, s, k)
-      cross.append(tuple(jnp.repeat(x, beams, axis=0) for x in key_value))
-    cross_mask = jnp.repeat(encoder_segment_ids > 0, beams, axis=0)[:, None, :]
-    positions = jnp.arange(max_length)
+    cross = [
+      layer.encoder_decoder_attention.project_cached(encoded) for layer in layer_list
+    ]
+    # Or the compiler puts their transposes off to every step.
+    cross = jax.lax.optimization_barrier(cross)
+    cross_mask = (encoder_segment_ids > 0)[:, None, None, :]
+    positions, slots = jnp.arange(max_length), jnp.arange(beams)
     bias = self.decoder.relpos_bias(positions, positions)  # (h, t, t)
-    shape = (len(encoded) * beams, config.num_heads, max_length, config.head_dim)
+    bias = jnp.repeat(bias, beams, axis=2)
+    shape = (len(encoded), config.num_heads, max_length * beams, config.head_dim)
     empty = jnp.zeros(shape, config.jax_dtype)
+    empty = empty.swapaxes(2, 3), empty
 
-    def step(tokens, position, cache):
-      x = self.token_embedder(tokens[:, None])[:, 0]
-      bias_here = jax.lax.dynamic_index_in_dim(bias, position, 1, keepdims=False)
+    def step(tokens, position, cache, lineage=None):
+      x = self.token_embedder(tokens)
+      bias_here = jax.lax.dynamic_index_in_dim(bias, position, 1)
+      if lineage is None:
+        lineage = jnp.broadcast_to(slots[:, None], (1, beams, max_length))
+      # (b, n, t, n): the keys of each position, seen from each beam.
+      visible = jnp.where(positions == position, slots[:, None], lineage)[..., None]
+      visible = (visible == slots) & (positions <= position)[:, None]
+      self_mask = visible.reshape(len(lineage), 1, beams, -1)
       filled = []
       for layer, layer_cache, layer_cross in zip(layer_list, cache, cross, strict=True):
         x, layer_cache = layer.step(
-          x, layer_cache, layer_cross, position, bias_here, cross_mask
+          x, layer_cache, layer_cross, position, bias_here, self_mask, cross_mask
         )
         filled.append(layer_cache)
-      return self.logits(self.decoder.decoder_norm(x)[:, None])[:, 0], filled
+      return self.logits(self.decoder.decoder_norm(x)), filled
 
-    return step, [(empty, empty)] * len(layer_list)
+    return step, [empty] * len(layer_list)
 
 
 def pad_vocab_size(config: T5Config, vocabulary_size: int) -> T5Config:
