@@ -184,14 +184,20 @@ class Decoder(nnx.Module):
     x = self.decoder_norm(x)
     return layers.dropout(x, self.config.dropout_rate, keys[2], broadcast_axis=-2)
 
-  def layer_list(self) -> list[stacks.DecoderLayer]:
-    """Returns the layers one by one, as cached decoding wants them."""
+  def layer_list(self, rows: int) -> list[stacks.DecoderLayer]:
+    """Returns the layers one by one, as cached decoding of so many rows wants them."""
     graphdef, params = nnx.split(self.layers)
     count = self.config.num_decoder_layers
-    return [
+    layer_list = [
       nnx.merge(graphdef, jax.tree.map(lambda x, i=i: x[i], params))
       for i in range(count)
     ]
+    if jax.default_backend() == "cpu" and rows <= layers.FEW_ROWS:
+      for layer in layer_list:
+        for _, module in nnx.iter_modules(layer):
+          if isinstance(module, layers.Dense):
+            module.lay_out_for_few_rows()
+    return layer_list
 
 
 class T5(nnx.Module):
@@ -282,10 +288,11 @@ class T5(nnx.Module):
       beams change places without a copy of the cache; None where each keeps to its own.
     """
     config = self.config
-    layer_list = self.decoder.layer_list()
     cross = [
-      layer.encoder_decoder_attention.project_cached(encoded) for layer in layer_list
+      layer.encoder_decoder_attention.project_cached(encoded)
+      for layer in self.decoder.layer_list(encoded.shape[0] * encoded.shape[1])
     ]
+    layer_list = self.decoder.layer_list(len(encoded) * beams)
     # Or the compiler puts their transposes off to every step.
     cross = jax.lax.optimization_barrier(cross)
     cross_mask = (encoder_segment_ids > 0)[:, None, None, :]
