@@ -179,15 +179,12 @@ def search(
   """
   batch, beams = padding.shape[0], config.num_beams
 
-  def running(state):
-    return (state.position < max_length) & ~jnp.all(state.done)
-
   def step(state):
     logits, cache = decode_position(
       state.live_tokens, state.position, state.cache, state.lineage
     )
     logprobs = rules(
-      jax.nn.log_softmax(logits.reshape(batch * beams, -1)),
+      jax.nn.log_softmax(logits.reshape(state.live_tokens.size, -1)),
       state.live_ids.reshape(-1, max_length),
       state.position,
     )
@@ -208,7 +205,7 @@ def search(
     lineage=jnp.zeros_like(empty_ids),
     cache=cache,
   )
-  end = jax.lax.while_loop(running, step, start)
+  end = decoding.run_rows(step, start, max_length)
   if config.rules == "hf":
     return end.ids, end.scores
   unended = ~padding & (end.scores[:, 0] == -jnp.inf)

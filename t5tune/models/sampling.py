@@ -6,6 +6,7 @@ nucleus of Holtzman et al. 2020, https://arxiv.org/abs/1904.09751.
 
 import dataclasses
 import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +70,30 @@ class SamplingConfig:
     return logits
 
 
+class _State(NamedTuple):
+  """Where sampling stands.
+
+  Attributes:
+    position: int32 scalar, tokens drawn so far.
+    keys: PRNG keys (b, n).
+    tokens: int32 (b, n), the last tokens.
+    outputs: int32 (b, n, t), all of them, 0 from `position` on.
+    scores: float32 (b, n), their log-probabilities.
+    ended: bool (b, n), sequences that have ended.
+    done: bool (b,), rows all of whose sequences have.
+    cache: the decoder's.
+  """
+
+  position: jax.Array
+  keys: jax.Array
+  tokens: jax.Array
+  outputs: jax.Array
+  scores: jax.Array
+  ended: jax.Array
+  done: jax.Array
+  cache: Any
+
+
 def sample(
   model: t5.T5,
   encoded: jax.Array,
@@ -104,36 +129,35 @@ def sample(
   decode_position, cache = model.start_decoding(
     encoded, encoder_segment_ids, max_length, count
   )
-  split = jax.vmap(lambda key: jax.random.split(key, count))
-  keys = split(row_keys).reshape(batch * count)
-
-  def running(state):
-    position, _, _, _, _, ended = state
-    return (position < max_length) & ~jnp.all(ended)
 
   def step(state):
-    position, tokens, outputs, scores, cache, ended = state
-    logits, cache = decode_position(tokens.reshape(batch, count), position, cache)
-    logits = logits.reshape(batch * count, -1)
-    allowed = config.filter(rules(logits, outputs, position))
-    here = jax.vmap(lambda key: jax.random.fold_in(key, position))(keys)
-    tokens = jax.vmap(jax.random.categorical)(here, allowed).astype(jnp.int32)
-    tokens = jnp.where(ended, decoding.PAD_ID, tokens)
-    taken = jax.nn.log_softmax(logits)[jnp.arange(len(tokens)), tokens]
-    scores += jnp.where(ended, 0.0, taken)
-    outputs = jax.lax.dynamic_update_slice(outputs, tokens[:, None], (0, position))
+    position, keys, tokens, outputs, scores, ended, _, cache = state
+    logits, cache = decode_position(tokens, position, cache)
+    logits = logits.reshape(keys.size, -1)
+    so_far = outputs.reshape(keys.size, max_length)
+    allowed = config.filter(rules(logits, so_far, position))
+    here = jax.vmap(lambda key: jax.random.fold_in(key, position))(keys.reshape(-1))
+    drawn = jax.vmap(jax.random.categorical)(here, allowed).astype(jnp.int32)
+    tokens = jnp.where(ended, decoding.PAD_ID, drawn.reshape(keys.shape))
+    taken = jax.nn.log_softmax(logits)[jnp.arange(keys.size), tokens.reshape(-1)]
+    scores += jnp.where(ended, 0.0, taken.reshape(keys.shape))
+    start = (0, 0, position)
+    outputs = jax.lax.dynamic_update_slice(outputs, tokens[:, :, None], start)
     ended |= tokens == decoding.EOS_ID
-    return position + 1, tokens, outputs, scores, cache, ended
+    done = jnp.all(ended, axis=1)
+    return _State(position + 1, keys, tokens, outputs, scores, ended, done, cache)
 
-  start = (
-    jnp.zeros((), jnp.int32),
-    jnp.full((batch * count,), decoding.PAD_ID, jnp.int32),
-    jnp.full((batch * count, max_length), decoding.PAD_ID, jnp.int32),
-    jnp.zeros(batch * count),
-    cache,
-    jnp.repeat(jnp.all(encoder_segment_ids == 0, axis=1), count),
+  shape, padding = (batch, count), jnp.all(encoder_segment_ids == 0, axis=1)
+  start = _State(
+    position=jnp.zeros((), jnp.int32),
+    keys=jax.vmap(lambda key: jax.random.split(key, count))(row_keys),
+    tokens=jnp.full(shape, decoding.PAD_ID, jnp.int32),
+    outputs=jnp.full((*shape, max_length), decoding.PAD_ID, jnp.int32),
+    scores=jnp.zeros(shape),
+    ended=jnp.broadcast_to(padding[:, None], shape),
+    done=padding,
+    cache=cache,
   )
-  _, _, outputs, scores, _, _ = jax.lax.while_loop(running, step, start)
-  scores, order = jax.lax.top_k(scores.reshape(batch, count), count)
-  outputs = outputs.reshape(batch, count, max_length)
-  return jnp.take_along_axis(outputs, order[:, :, None], axis=1), scores
+  end = decoding.run_rows(step, start, max_length)
+  scores, order = jax.lax.top_k(end.scores, count)
+  return jnp.take_along_axis(end.outputs, order[:, :, None], axis=1), scores

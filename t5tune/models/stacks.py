@@ -1,7 +1,6 @@
 """The layers of the two stacks, and how a stack of them is made and run."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from t5tune import partitioning

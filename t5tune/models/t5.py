@@ -282,10 +282,11 @@ class T5(nnx.Module):
 
     Returns:
       `step(tokens, position, cache, lineage=None)`, which maps int32 tokens (b, n) to
-      float32 logits (b, n, v) of the next token and the new cache, and the empty cache:
-      for each layer keys (b, h, k, t*n) and values (b, h, t*n, k). `lineage`, int32 (b, n, t),
-      says which beam's keys and values a sequence has at each earlier position, so that
-      beams change places without a copy of the cache; None where each keeps to its own.
+      float32 logits (b, n, v) of the next token and the new cache, and the cache to
+      begin with: a tree of arrays (b, ...), some rows of which are a cache of these
+      rows. `lineage`, int32 (b, n, t), says which beam's keys and values a sequence has
+      at each earlier position, so that beams change places without a copy of the
+      cache; None where each keeps to its own.
     """
     config = self.config
     cross = [
@@ -293,8 +294,6 @@ class T5(nnx.Module):
       for layer in self.decoder.layer_list(encoded.shape[0] * encoded.shape[1])
     ]
     layer_list = self.decoder.layer_list(len(encoded) * beams)
-    # Or the compiler puts their transposes off to every step.
-    cross = jax.lax.optimization_barrier(cross)
     cross_mask = (encoder_segment_ids > 0)[:, None, None, :]
     positions, slots = jnp.arange(max_length), jnp.arange(beams)
     bias = self.decoder.relpos_bias(positions, positions)  # (h, t, t)
@@ -312,15 +311,16 @@ class T5(nnx.Module):
       visible = jnp.where(positions == position, slots[:, None], lineage)[..., None]
       visible = (visible == slots) & (positions <= position)[:, None]
       self_mask = visible.reshape(len(lineage), 1, beams, -1)
+      own, cross, cross_mask = cache
       filled = []
-      for layer, layer_cache, layer_cross in zip(layer_list, cache, cross, strict=True):
-        x, layer_cache = layer.step(
-          x, layer_cache, layer_cross, position, bias_here, self_mask, cross_mask
+      for layer, layer_own, layer_cross in zip(layer_list, own, cross, strict=True):
+        x, layer_own = layer.step(
+          x, layer_own, layer_cross, position, bias_here, self_mask, cross_mask
         )
-        filled.append(layer_cache)
-      return self.logits(self.decoder.decoder_norm(x)), filled
+        filled.append(layer_own)
+      return self.logits(self.decoder.decoder_norm(x)), (filled, cross, cross_mask)
 
-    return step, [empty] * len(layer_list)
+    return step, ([empty] * len(layer_list), cross, cross_mask)
 
 
 def pad_vocab_size(config: T5Config, vocabulary_size: int) -> T5Config:

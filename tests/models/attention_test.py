@@ -67,22 +67,22 @@ def test_gradients_are_those_of_the_plain_sum():
 
 @pytest.mark.parametrize("dtype,atol", [("float32", 1e-6), ("bfloat16", 2e-2)])
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_one_query_attends_as_many_do(dtype, atol, with_bias):
+@pytest.mark.parametrize("beams", [1, T])
+def test_queries_attend_to_a_cache_as_they_do_together(beams, dtype, atol, with_bias):
   a = draw(1)
   query, key, value = (jnp.asarray(a[k], dtype) for k in ("query", "key", "value"))
   bias = jnp.asarray(a["bias"]) if with_bias else None
-  many = attention.dot_product_attention(query, key, value, bias, a["mask"])
-  for t in range(T):
-    one = attention.single_query_attention(
-      query[:, t],
-      key.swapaxes(1, 2),
-      value.swapaxes(1, 2),
-      bias[:, t] if with_bias else None,
-      a["mask"][:, :, t],
+  together = attention.dot_product_attention(query, key, value, bias, a["mask"])
+  cache = key.transpose(0, 2, 3, 1), value.swapaxes(1, 2)
+  for t in range(0, T, beams):
+    some = slice(t, t + beams)
+    bias_here = bias[:, some] if with_bias else None
+    found = attention.cached_attention(
+      query[:, some], *cache, bias_here, a["mask"][:, :, some]
     )
-    assert one.dtype == many.dtype == dtype
+    assert found.dtype == together.dtype == dtype
     np.testing.assert_allclose(
-      one.astype(np.float32), many[:, t].astype(np.float32), atol=atol
+      found.astype(np.float32), together[:, some].astype(np.float32), atol=atol
     )
 
 

@@ -41,19 +41,20 @@ class Trees:
     All but the first `count` rows are padding; `spy` is told of each position.
     """
     rows, vocab, depth = self.shape
-    padding = np.arange(rows) >= count
-    row = np.repeat(np.arange(rows), config.num_beams)
+    padding, beams = np.arange(rows) >= count, config.num_beams
 
-    def decode_position(tokens, position, node):
+    def decode_position(tokens, position, cache, lineage):
       if spy:
         jax.debug.callback(spy, position)
-      node = jnp.where(position == 0, 0, node * vocab + 1 + tokens)
-      return jnp.asarray(self.logits)[row, node], node
+      row, nodes = cache  # the node of each beam at each position, (b, n, t)
+      was = jnp.take_along_axis(nodes, lineage, axis=1)[..., position - 1]
+      node = jnp.where(position == 0, 0, was * vocab + 1 + tokens)
+      nodes = jax.lax.dynamic_update_slice_in_dim(nodes, node[..., None], position, 2)
+      return jnp.asarray(self.logits)[row[:, None], node], (row, nodes)
 
+    cache = jnp.arange(rows), jnp.zeros((rows, beams, depth), jnp.int32)
     run = jax.jit(
-      lambda: beam_search.search(
-        decode_position, np.zeros(len(row), np.int32), padding, depth, config
-      )
+      lambda: beam_search.search(decode_position, cache, padding, depth, config)
     )
     return jax.device_get(run())
 

@@ -1,10 +1,14 @@
 """Cached greedy decoding against teacher forcing, position by position."""
 
 import dataclasses
+from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t5tune import partitioning
 from t5tune.models import decoding
 from t5tune.training import train_state
 from tests.models import tiny_t5
@@ -97,3 +101,47 @@ def test_tokens_under_padding_are_never_seen(decoder):
 
 def test_a_batch_of_padding_decodes_nothing(decoder):
   assert not decoder.greedy(np.zeros_like(TOKENS), np.zeros_like(SEGMENTS)).any()
+
+
+class Counts(NamedTuple):
+  """Rows that count up to numbers of their own."""
+
+  position: jax.Array
+  counts: jax.Array
+  ends: jax.Array
+  done: jax.Array
+
+
+def count(ends: list[int], most: int) -> tuple[Counts, list[int]]:
+  """Returns where `run_rows` ends, and how many rows each of its loops had."""
+  sizes = []
+
+  def step(state):
+    if len(state.done) not in sizes:
+      sizes.append(len(state.done))
+    counts = jnp.where(state.done, state.counts, state.counts + 1)
+    return Counts(state.position + 1, counts, state.ends, counts >= state.ends)
+
+  ends = jnp.asarray(ends)
+  start = Counts(jnp.zeros((), int), jnp.zeros_like(ends), ends, ends == 0)
+  return jax.jit(lambda state: decoding.run_rows(step, state, most))(start), sizes
+
+
+@pytest.mark.parametrize("most", [1, 6, 20])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 16])
+def test_rows_left_out_keep_what_they_had(rows, most):
+  rng = np.random.default_rng(rows)
+  for _ in range(5):
+    ends = rng.integers(0, 9, rows).tolist()
+    end, sizes = count(ends, most)
+    np.testing.assert_array_equal(end.counts, np.minimum(ends, most))
+    np.testing.assert_array_equal(end.ends, ends)
+    assert end.position == min(max(ends), most)
+    assert sizes == [n for n in (rows, rows // 2, rows // 4) if n]
+
+
+def test_rows_that_lie_on_several_devices_stay_together():
+  with jax.set_mesh(partitioning.make_mesh({"data": 8})):
+    end, sizes = count([3, 1, 4, 1, 5, 9, 2, 6], 20)
+  assert sizes == [8]
+  np.testing.assert_array_equal(end.counts, end.ends)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from t5tune.models import layers
+from t5tune.models import layers, lora
 from tests.models import tiny_t5
 
 
@@ -100,3 +100,27 @@ def test_mlp_multiplies_its_activations():
   gelu = gate / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)))
   expected = (gelu * up) @ mlp.wo.kernel[...]
   np.testing.assert_allclose(mlp(x, None), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype,atol", [("float32", 1e-5), ("bfloat16", 0.05)])
+@pytest.mark.parametrize("columns", [64, 192, 100])
+@pytest.mark.parametrize("factors", [None, lora.LoraConfig(rank=4)])
+def test_a_kernel_laid_out_for_few_rows_gives_the_same(factors, columns, dtype, atol):
+  def build():
+    axes, rngs = ("embed", "mlp"), nnx.Rngs(0)
+    draw = nnx.initializers.normal(0.2)
+    made = layers.Dense((32, columns), axes, draw, jnp.dtype(dtype), rngs, factors)
+    if factors:
+      made.lora_b[...] = jax.random.normal(jax.random.key(1), made.lora_b.shape)
+    return made
+
+  plain, other = build(), build()
+  other.lay_out_for_few_rows()
+  assert (other.blocks is None) == (columns == 100)
+  x = jax.random.normal(jax.random.key(2), (3, 2, 32), dtype)
+  wanted, found = plain(x), other(x)
+  assert found.shape == (3, 2, columns)
+  assert found.dtype == wanted.dtype
+  np.testing.assert_allclose(
+    found.astype(jnp.float32), wanted.astype(jnp.float32), atol=atol, rtol=atol
+  )

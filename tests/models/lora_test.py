@@ -142,9 +142,9 @@ def test_decoding_step_by_step_equals_teacher_forcing():
     )
     logits = []
     for t in range(7):
-      found, cache = step(batch["decoder_input_tokens"][:, t], t, cache)
+      found, cache = step(batch["decoder_input_tokens"][:, t : t + 1], t, cache)
       logits.append(found)
-    return jnp.stack(logits, axis=1)
+    return jnp.concatenate(logits, axis=1)
 
   wanted = forward()(params, BATCH)
   found = tiny_t5.jit(decode)(params, BATCH)
