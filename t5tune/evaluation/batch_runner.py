@@ -29,6 +29,7 @@ class BatchRunner:
       )
     )
     self._losses = programs.jit_losses(model, mesh)
+    self._reorder = jax.jit(lambda rows, places: rows[places])
 
   @property
   def has_pairs(self) -> bool:
@@ -57,29 +58,35 @@ class BatchRunner:
       examples: all examples.
       members: which of them are the batch, one of `batches`.
       others: for every example another one, its neighbour in the order (see
-        `baselines.other_rows`), or None.
+        `baselines.other_rows`), to take the loss given its inputs, too; or None.
       length: most tokens to decode, a value of `EvalConfig.decode_length`.
 
     Returns:
       int32 (members, length), the tokens decoded, and float64 (3,): the loss of the
-      targets in nats, their loss given the others' inputs (0 without any), and their
-      number.
+      targets in nats, their number, and their loss given the others' inputs (NaN
+      without any).
     """
     rows = list(members)
     if others:  # a last row alone brings its neighbour, whose targets do not count
       rows += [others[i] for i in members if others[i] not in members]
-    places = {row: place for place, row in enumerate(rows)}
-    other_places = None
-    if others:
-      other_places = np.arange(self._config.batch_size, dtype=np.int32)
-      other_places[: len(members)] = [places[others[i]] for i in members]
     batch = self._batch([examples[i] for i in rows], len(members))
-    tokens, segment_ids = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
-    encoded = self._encode(params, tokens, segment_ids)
-    decoded, _ = self._decode(length)(params, encoded, segment_ids)
-    sums = jax.device_get(self._losses(params, encoded, batch, other_places))
+    inputs = batch.pop("encoder_input_tokens"), batch.pop("encoder_segment_ids")
+    encoded = self._encode(params, *inputs)
+    decoded, _ = self._decode(length)(params, encoded, inputs[1])
+    loss, count = self._losses(params, encoded, inputs[1], batch)
+    other_loss = np.nan
+    if others:
+      places = {row: place for place, row in enumerate(rows)}
+      swapped = np.arange(self._config.batch_size, dtype=np.int32)
+      swapped[: len(members)] = [places[others[i]] for i in members]
+      # Placed as its own encoding is, or the program of the losses compiles anew.
+      other = [
+        jax.device_put(self._reorder(x, swapped), x.sharding)
+        for x in (encoded, inputs[1])
+      ]
+      other_loss, _ = self._losses(params, *other, batch)
     outputs = jax.device_get(decoded)[: len(members), 0]
-    return outputs, np.asarray(sums, float)
+    return outputs, np.array(jax.device_get((loss, count, other_loss)), float)
 
   def _batch(self, examples: Sequence[Example], counted: int) -> dict[str, jax.Array]:
     """Lays examples out as a batch, padded to one of a few lengths of both sides.
@@ -99,3 +106,18 @@ class BatchRunner:
     batch = packing.to_batch([[e] for e in kept], lengths)
     rows = np.arange(self._config.batch_size)  # every process has read them all
     return partitioning.put_batch(self._mesh, batch, rows, len(rows))
+
+
+def mean_losses(sums: np.ndarray) -> tuple[float, float | None]:
+  """Returns the loss of a target token, and the same with other inputs.
+
+  Args:
+    sums: (batches, 3), what `BatchRunner.run` returns of each.
+  """
+  loss = sums[:, 0].sum() / sums[:, 1].sum()
+  swapped = sums[~np.isnan(sums[:, 2])]
+  if not len(swapped):
+    return float(loss), None
+  # The difference varies less from batch to batch than the loss itself.
+  rise = (swapped[:, 2] - swapped[:, 0]).sum() / swapped[:, 1].sum()
+  return float(loss), float(loss + rise)

@@ -20,6 +20,9 @@ from t5tune.evaluation import (
 from t5tune.models import decoding
 from t5tune.training.train_state import Model
 
+# Rows of a task that are also given other inputs, about: a forward pass more.
+_SWAPPED_ROWS = 64
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskResult:
@@ -30,8 +33,9 @@ class TaskResult:
     split: the split whose rows were used.
     scores: metric -> value; the first is the headline.
     loss: mean negative log likelihood of a target token, in nats.
-    shuffled_loss: the same with the inputs of other rows, which are about as long; None
-      of a single row, or where not everything was asked for.
+    shuffled_loss: the same with the inputs of other rows, which are about as long; of
+      many rows, `loss` and what this made of some of their batches, spread over the
+      lengths. None of a single row, or where not everything was asked for.
     unigram_loss: the loss of a unigram model of the training targets, or None.
     constant: scores of the best constant answer, or None.
     constant_answer: that answer, or None.
@@ -79,7 +83,8 @@ class _Answers(NamedTuple):
   outputs: list[np.ndarray]
   predictions: list[str]
   others: list[int] | None  # for each row, the one whose inputs it was also given
-  sums: np.ndarray  # of loss, loss with other inputs, and tokens
+  loss: float  # of a target token
+  shuffled_loss: float | None  # the same with other inputs
   scores: dict[str, float]
   decode_length: int
 
@@ -192,8 +197,8 @@ class Evaluator:
       split=split,
       scores=first.scores,
       templates=by_template if named else None,
-      loss=float(first.sums[0] / first.sums[2]),
-      shuffled_loss=float(first.sums[1] / first.sums[2]) if first.others else None,
+      loss=first.loss,
+      shuffled_loss=first.shuffled_loss,
       unigram_loss=extra.get("unigram_loss"),
       constant=extra.get("constant"),
       constant_answer=extra.get("constant_answer"),
@@ -226,11 +231,11 @@ class Evaluator:
     # From the task's references, not from those of this batch: an answer depends on
     # nothing but its input.
     length = self._config.decode_length(int(store.lengths[:, 1].max()))
-    outputs, sums = [None] * count, np.zeros(3)
-    done = 0
-    for members in self._runner.batches(order):
-      decoded, batch_sums = self._runner.run(params, examples, members, others, length)
-      sums += batch_sums
+    outputs, sums, done = [None] * count, [], 0
+    for number, members in enumerate(self._runner.batches(order)):
+      swap = others if number % max(1, count // _SWAPPED_ROWS) == 0 else None
+      decoded, batch_sums = self._runner.run(params, examples, members, swap, length)
+      sums.append(batch_sums)
       for i, tokens in zip(members, decoded, strict=False):
         outputs[i] = tokens
       done += len(members)
@@ -241,7 +246,9 @@ class Evaluator:
     references = self._scorer.references(name, rows)
     scores = self._scorer.score(name, rows, references, predictions)
     return _Answers(
-      *(examples, rows, references, outputs, predictions, others, sums, scores),
+      *(examples, rows, references, outputs, predictions, others),
+      *batch_runner.mean_losses(np.array(sums)),
+      scores,
       decode_length=length,
     )
 

@@ -130,28 +130,20 @@ def jit_losses(model: Model, mesh: Mesh) -> Any:
     mesh: the mesh; every device gets the sums.
 
   Returns:
-    A function of parameters, encoded inputs (b, s, d), a batch as the training step
-    takes it, and for each row another one, int32 (b,) or None, to three float32 sums:
-    the negative log likelihood of the targets, in nats, given their own inputs, and
-    given those of the other row (0 for None); and the number of target tokens.
+    A function of parameters, encoded inputs (b, s, d), their int32 segment ids (b, s),
+    and a batch of targets as the training step takes it, to two float32 sums: the
+    negative log likelihood of the targets, in nats, and their number.
   """
 
-  def summed(module, encoded, segment_ids, batch):
-    logits = module.decode(
+  def summed(params, encoded, segment_ids, batch):
+    logits = model.merge(params).decode(
       encoded,
       segment_ids,
       batch["decoder_input_tokens"],
       batch["decoder_segment_ids"],
     )
     nll, _ = losses.token_losses(logits, batch["decoder_target_tokens"])
-    return jnp.sum(nll * batch["decoder_loss_weights"])
+    weights = batch["decoder_loss_weights"]
+    return jnp.sum(nll * weights), jnp.sum(weights)
 
-  def both(params, encoded, batch, others):
-    module, ids = model.merge(params), batch["encoder_segment_ids"]
-    own = summed(module, encoded, ids, batch)
-    other = jnp.zeros(())
-    if others is not None:
-      other = summed(module, encoded[others], ids[others], batch)
-    return own, other, jnp.sum(batch["decoder_loss_weights"])
-
-  return jax.jit(both, out_shardings=partitioning.replicated(mesh))
+  return jax.jit(summed, out_shardings=partitioning.replicated(mesh))

@@ -10,7 +10,7 @@ import pytest
 
 from t5tune.data import token_store
 from t5tune.errors import UserError
-from t5tune.evaluation import baselines, programs
+from t5tune.evaluation import baselines, evaluator, programs
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,26 @@ def test_loss_by_hand(setup, evaluated):
   assert abs(evaluated[0].shuffled_loss - evaluated[0].loss) > 0.01
 
 
+def test_of_many_rows_some_batches_are_given_other_inputs(
+  setup, evaluated, monkeypatch
+):
+  monkeypatch.setattr(evaluator, "_SWAPPED_ROWS", 2)
+  examples = token_store.TokenStore(setup.mixture.tasks[0].splits["test"]).read(
+    range(7)
+  )
+  order = sorted(range(7), key=lambda i: len(examples[i][0]))
+  swapped = baselines.other_rows(order)
+  some = [*order[:2], *order[6:]]  # every third batch of two
+  own = losses_by_hand(setup, [examples[i] for i in some])
+  other = [(examples[swapped[i]][0], examples[i][1]) for i in some]
+  rise = sum(losses_by_hand(setup, other)) - sum(own)
+  rise /= sum(len(examples[i][1]) for i in some)
+  with jax.set_mesh(setup.mesh):
+    made = setup.evaluator(2).evaluate(setup.params, "test", full=True)
+  assert made[0].loss == pytest.approx(evaluated[0].loss, rel=1e-5)
+  assert made[0].shuffled_loss == pytest.approx(made[0].loss + rise, rel=1e-4)
+
+
 def test_batches_and_padding_do_not_matter(setup, evaluated):
   # Inputs are padded to 64, 128 or 256.
   other = setup.evaluator(3, input_length=256)
@@ -113,8 +133,8 @@ def echo(model, tokens, segment_ids, max_length, rules):
   return jnp.pad(tokens, ((0, 0), (0, max_length)))[:, :max_length]
 
 
-def no_losses(params, tokens, batch, others):
-  return 0.0, 0.0, 1.0
+def no_losses(params, tokens, segment_ids, batch):
+  return 0.0, 1.0
 
 
 def test_answers_stay_with_their_rows(setup, monkeypatch):

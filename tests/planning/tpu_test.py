@@ -65,9 +65,8 @@ def test_what_an_evaluation_compiles(slice_, beams):
       evaluation.jit_decode(model, mesh, wanted).lower(params, encoded, inputs[1]),
     ]
     if beams == 1:
-      others = jax.ShapeDtypeStruct((config.batch_size,), "int32")
       losses = evaluation.jit_losses(model, mesh)
-      lowered.append(losses.lower(params, encoded, batch, others))
+      lowered.append(losses.lower(params, encoded, inputs[1], batch))
   for program in lowered:
     compiled = program.compile()
     assert compiled.memory_analysis().argument_size_in_bytes > 0
