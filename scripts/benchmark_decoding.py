@@ -31,6 +31,8 @@ from t5tune.weights import conversion, names, pretrained, weights, workdirs
 BATCH, INPUTS, NEW = 8, 256, 64
 # Scales the logit of the end of sequence, so that rows end at many lengths.
 ENDS = 2.5
+# Seconds before each measurement: threads of the other side may wait busily a while.
+PAUSE = 0.5
 
 
 class Ours:
@@ -126,6 +128,7 @@ def measure(sides, tokens: np.ndarray, beams: int, least: int, rounds: int) -> N
   seconds = [[] for _ in sides]
   for _ in range(rounds):
     for side, taken in zip(sides, seconds, strict=True):
+      time.sleep(PAUSE)
       began = time.perf_counter()
       side(tokens, beams, least)
       taken.append(time.perf_counter() - began)

@@ -73,9 +73,16 @@ def test_a_second_start_goes_on(ends, tmp_path, monkeypatch):
 
   monkeypatch.setattr(interpolation.evaluator.Evaluator, "evaluate", counted)
   assert run(*ends, workdir, "--alphas=0,0.5,1") == 0
-  assert scored == ["validation", "test"]  # one alpha, and the best of all
   kept = json.loads((workdir / interpolation.FILE).read_text())
   assert [row["alpha"] for row in kept["alphas"]] == [0, 0.5, 1]
+  # One alpha, and the best of all where it was not the best before.
+  assert scored == ["validation", *["test"] * (kept["tested"] == 0.5)]
+  assert run(*ends, workdir, "--alphas=0,0.5,1") == 0
+  assert len(scored) < 3
+  scored.clear()
+  worse = 0 if kept["tested"] else 1
+  assert run(*ends, workdir, f"--alphas={worse}") == 0
+  assert scored == ["test"]  # as one other is now the best
   recorded = json.loads((workdir / "run.json").read_text())
   assert (recorded["INPUT_LENGTH"], recorded["TARGET_LENGTH"]) == (32, 12)
   model = t5tune.load(workdir)

@@ -71,13 +71,9 @@ def score(
       tokenizer.size,
     )
   )
-  request = run.request(flags.data_dir, tokenizer.path, train=False)
-  mixture = build.ensure(request, flags.store_dir)
-  scored = scored_mixture.prepare(run.eval_mixture, request, mixture, flags.store_dir)
   mesh = partitioning.make_mesh(run.mesh)
   model = Model(run.model)
-  evaluate = evaluator.for_run(run, scored, model, mesh, tokenizer)
-  evaluator.check_best_metric(evaluate, run)
+  evaluate = _evaluator(run, tokenizer, model, mesh, flags)
 
   def params(alpha: float):
     return pretrained.params(interpolation.between(*ends, alpha), model, mesh)
@@ -92,36 +88,39 @@ def score(
     **json.loads(json.dumps(run_scores.scoring_settings(run))),
   }
   with run_directory.claimed(folder):
-    found = _begun(folder, asked)
+    record = _Record.begun(folder, asked)
     with (
       jax.set_mesh(mesh),
       run_log.Progress(console, 0, len(alphas) + 2, "alphas") as progress,
     ):
-      for done, alpha in enumerate(alphas, start=1):
-        if _key(alpha) not in found:
-          found[_key(alpha)] = _scored(evaluate, run, params(alpha), alpha, progress)
-          _keep(folder, asked, found)
-        progress.advance(done)
-      rows = [found[_key(alpha)] for alpha in alphas]
+      rows = _score_alphas(evaluate, run, params, alphas, record, progress)
       best = best_alpha(rows)
       chosen = interpolation.between(*ends, best)
       tests = run_scores.RunScores(evaluate, run, folder, progress)
       if not run_scores.is_tested(run, folder, 0):
         tests.test(params(0.0), 0)
       progress.advance(len(alphas) + 1)
-      tests.test(params(best), chosen.step)
+      if record.tested != best or not run_scores.is_tested(run, folder, chosen.step):
+        tests.test(params(best), chosen.step)
+        record.tested = best
+        record.keep()
     chosen = dataclasses.replace(chosen, vocabulary=tokenizer.path)
     _make_workdir(folder, chosen, run, configuration, after)
-  print_alphas(console, rows, best, str(run.chosen_by))
-  scores = results.after_and_before(folder, chosen.step)
-  tables.print_losses(console, *scores)
-  title = f"Scores at alpha = {best:g} beside those at alpha = 0 (before)"
-  tables.print_scores(console, title, *scores)
-  console.print(
-    f"weights at alpha = {best:g}: {folder} (a work directory: for INIT, infer, convert)",
-    highlight=False,
-    soft_wrap=True,
-  )
+  _print(console, rows, best, run, folder, chosen.step)
+
+
+def _evaluator(run, tokenizer, model, mesh, flags) -> evaluator.Evaluator:
+  """Prepares what is scored.
+
+  Raises:
+    UserError: BEST_METRIC is not measured there.
+  """
+  request = run.request(flags.data_dir, tokenizer.path, train=False)
+  mixture = build.ensure(request, flags.store_dir)
+  scored = scored_mixture.prepare(run.eval_mixture, request, mixture, flags.store_dir)
+  evaluate = evaluator.for_run(run, scored, model, mesh, tokenizer)
+  evaluator.check_best_metric(evaluate, run)
+  return evaluate
 
 
 def best_alpha(rows: Sequence[dict[str, Any]]) -> float:
@@ -131,15 +130,21 @@ def best_alpha(rows: Sequence[dict[str, Any]]) -> float:
   )["alpha"]
 
 
-def _scored(evaluate, run, params, alpha: float, progress) -> dict[str, Any]:
-  """Scores the weights at an alpha on EVAL_SPLIT."""
-  with progress.evaluation():
-    made = evaluate.evaluate(
-      params, run.eval_split, None, run.eval_examples, progress.evaluating
-    )
-  value = run.chosen_by.score(made)
-  tasks = [result.summary() for result in made]
-  return {"alpha": alpha, "score": value, "tasks": tasks}
+def _score_alphas(
+  evaluate, run, params, alphas, record: "_Record", progress
+) -> list[dict[str, Any]]:
+  """Scores the weights at each alpha on EVAL_SPLIT, where an earlier start did not."""
+  for done, alpha in enumerate(alphas, start=1):
+    if _key(alpha) not in record.rows:
+      with progress.evaluation():
+        made = evaluate.evaluate(
+          params(alpha), run.eval_split, None, run.eval_examples, progress.evaluating
+        )
+      value, tasks = run.chosen_by.score(made), [result.summary() for result in made]
+      record.rows[_key(alpha)] = {"alpha": alpha, "score": value, "tasks": tasks}
+      record.keep()
+    progress.advance(done)
+  return [record.rows[_key(alpha)] for alpha in alphas]
 
 
 def _opened(name: str, label: str) -> weights.Weights:
@@ -156,37 +161,58 @@ def _key(alpha: float) -> str:
   return f"{alpha:g}"
 
 
-def _begun(folder: pathlib.Path, asked: dict[str, Any]) -> dict[str, dict[str, Any]]:
-  """Returns what an earlier start has scored: alpha -> its scores.
+@dataclasses.dataclass
+class _Record:
+  """What has been scored, as the folder keeps it.
 
-  Raises:
-    UserError: the folder holds a training, or an interpolation of something else.
+  Attributes:
+    folder: the work directory.
+    asked: what is scored, and how.
+    rows: alpha -> its scores on EVAL_SPLIT.
+    tested: the alpha that was scored on TEST_SPLIT, or None.
   """
-  file = folder / FILE
-  if not file.is_file():
-    if any((folder / name).exists() for name in ("run.json", "checkpoints")):
-      raise errors.UserError(
-        f"--workdir={folder} holds a training already; name a new folder."
-      )
-    return {}
-  try:
-    kept = json.loads(file.read_text())
-    before, found = kept["asked"], {_key(row["alpha"]): row for row in kept["alphas"]}
-  except (ValueError, KeyError, TypeError) as e:
-    raise errors.UserError(f"{file} is damaged ({e}); remove it to start anew.") from e
-  for name, value in asked.items():
-    if before.get(name) != value:
-      raise errors.UserError(
-        f"--workdir={folder} was begun with {name} = {before.get(name)}, not {value};"
-        " name a new folder."
-      )
-  return found
 
+  folder: pathlib.Path
+  asked: dict[str, Any]
+  rows: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+  tested: float | None = None
 
-def _keep(folder: pathlib.Path, asked, found) -> None:
-  rows = sorted(found.values(), key=lambda row: row["alpha"])
-  text = json.dumps({"asked": asked, "alphas": rows}, indent=1) + "\n"
-  run_directory.write_atomically(folder / FILE, text)
+  @classmethod
+  def begun(cls, folder: pathlib.Path, asked: dict[str, Any]) -> "_Record":
+    """Returns what an earlier start has left in the folder.
+
+    Raises:
+      UserError: it holds a training, or an interpolation of something else.
+    """
+    file = folder / FILE
+    if not file.is_file():
+      if any((folder / name).exists() for name in ("run.json", "checkpoints")):
+        raise errors.UserError(
+          f"--workdir={folder} holds a training already; name a new folder."
+        )
+      return cls(folder, asked)
+    try:
+      kept = json.loads(file.read_text())
+      rows = {_key(row["alpha"]): row for row in kept["alphas"]}
+      before, tested = kept["asked"], kept["tested"]
+    except (ValueError, KeyError, TypeError) as e:
+      raise errors.UserError(
+        f"{file} is damaged ({e}); remove it to start anew."
+      ) from e
+    for name, value in asked.items():
+      if before.get(name) != value:
+        raise errors.UserError(
+          f"--workdir={folder} was begun with {name} = {before.get(name)}, not {value};"
+          " name a new folder."
+        )
+    return cls(folder, asked, rows, tested)
+
+  def keep(self) -> None:
+    """Writes it to the folder."""
+    rows = sorted(self.rows.values(), key=lambda row: row["alpha"])
+    kept = {"asked": self.asked, "tested": self.tested, "alphas": rows}
+    text = json.dumps(kept, indent=1) + "\n"
+    run_directory.write_atomically(self.folder / FILE, text)
 
 
 def _make_workdir(
@@ -218,6 +244,21 @@ def _make_workdir(
       f"the weights cannot be written to {folder}/checkpoints: {e}. Free space there and"
       " start again: what was scored is kept."
     ) from e
+
+
+def _print(
+  console: Console, rows, best: float, run: Any, folder: pathlib.Path, step: int
+) -> None:
+  print_alphas(console, rows, best, str(run.chosen_by))
+  scores = results.after_and_before(folder, step)
+  tables.print_losses(console, *scores)
+  title = f"Scores at alpha = {best:g} beside those at alpha = 0 (before)"
+  tables.print_scores(console, title, *scores)
+  console.print(
+    f"weights at alpha = {best:g}: {folder} (a work directory: for INIT, infer, convert)",
+    highlight=False,
+    soft_wrap=True,
+  )
 
 
 def print_alphas(
