@@ -329,7 +329,9 @@ def load(
     )
   source = pretrained.open_weights(name, "The checkpoint")
   config = dataclasses.replace(source.config, dtype=dtype, dropout_rate=0.0)
-  kept = vocabulary or source.vocabulary or pretrained.vocabulary_path(name)
+  kept = vocabulary or source.vocabulary
+  if kept is None:
+    kept = pretrained.vocabulary_path(name, "checkpoint", "--vocabulary")
   tokenizer = vocabularies.Tokenizer(vocabularies.resolve(kept))
   if tokenizer.size > config.vocab_size:
     raise errors.UserError(

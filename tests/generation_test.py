@@ -5,7 +5,7 @@ import pytest
 import tiny_checkpoint
 
 import t5tune
-from t5tune import generation
+from t5tune import convert, generation
 from t5tune.errors import UserError
 
 PROMPTS = [
@@ -43,6 +43,16 @@ def test_the_same_from_hugging_faces_directory(workdir, greedy, tmp_path):
   assert loaded.generate(PROMPTS, max_length=12) == greedy
   with pytest.raises(UserError, match="max_length is missing"):
     loaded.generate(PROMPTS)
+
+
+def test_the_same_from_a_t5x_checkpoint(workdir, greedy, tmp_path):
+  checkpoint = tmp_path / "checkpoint_7"
+  assert convert.main([str(workdir), str(checkpoint), "--to", "t5x"]) == 0
+  loaded = generation.load(checkpoint, input_length=48)
+  assert loaded.generate(PROMPTS, max_length=12) == greedy
+  (checkpoint / "spiece.model").unlink()  # T5X itself keeps none there
+  with pytest.raises(UserError, match="--vocabulary is not set, and checkpoint = "):
+    generation.load(checkpoint)
 
 
 @pytest.mark.parametrize(

@@ -62,32 +62,42 @@ def open_weights(
   )
 
 
-def vocabulary_path(init: str) -> pathlib.Path:
+def vocabulary_path(
+  init: str, label: str = "INIT", setting: str = "--gin.VOCABULARY"
+) -> pathlib.Path:
   """Returns the vocabulary that lies beside the initial weights.
 
   Args:
     init: as for `open_weights`; of a Hugging Face id no weights are fetched.
+    label: what names the weights, for errors.
+    setting: what would name a vocabulary, for errors: a flag.
 
   Raises:
     UserError: there is none.
   """
   beside = ""
   if init != SCRATCH and "://" not in init:
-    path = _directory(init, "INIT", with_weights=False)
+    path = _directory(init, label, with_weights=False)
     path = workdirs.root(path) if workdirs.is_workdir(path) else path
     if (path / "spiece.model").is_file():
       return (path / "spiece.model").absolute()
     if peft.is_directory(path):
-      return vocabulary_path(peft.base_name(path))
+      return vocabulary_path(peft.base_name(path), label, setting)
     if (path / "tokenizer.json").is_file():
       beside = (
         " Its tokenizer.json cannot be used: fetch spiece.model from the same place"
         " (every T5 on Hugging Face has one) and put it beside."
       )
+  if init == SCRATCH:
+    raise errors.UserError(
+      f"VOCABULARY is not set, and {label} = 'scratch' brings none. Name a SentencePiece model:"
+      f" {setting}=FILE.model, or {setting}=mini.model for the small one that ships with"
+      " t5tune."
+    )
   raise errors.UserError(
-    f"VOCABULARY is not set, and INIT = {init!r} has no spiece.model beside its"
-    f" weights.{beside} Or name a SentencePiece model: --gin.VOCABULARY=FILE.model, or"
-    " --gin.VOCABULARY=mini.model for the small one that ships with t5tune."
+    f"{setting.removeprefix('--gin.')} is not set, and {label} = {init!r} has no"
+    f" spiece.model beside its weights.{beside} Or name the SentencePiece model that it"
+    f" was trained with: {setting}=FILE.model."
   )
 
 

@@ -87,9 +87,13 @@ def test_what_holds_no_weights(tmp_path):
 
 
 def test_the_vocabulary_beside_the_weights(hf, tmp_path, vocabulary):
-  with pytest.raises(UserError, match="VOCABULARY is not set, and INIT = "):
+  with pytest.raises(
+    UserError, match="VOCABULARY is not set, and INIT = 'scratch' brings none"
+  ):
     pretrained.vocabulary_path("scratch")
-  with pytest.raises(UserError, match="no spiece.model beside its weights. Or name"):
+  with pytest.raises(
+    UserError, match="no spiece.model beside its weights. Or name the"
+  ):
     pretrained.vocabulary_path(str(hf))
   (hf / "tokenizer.json").write_text("{}")
   with pytest.raises(UserError, match="tokenizer.json cannot be used: fetch spiece"):
