@@ -30,6 +30,10 @@ class BatchRunner:
     )
     self._losses = programs.jit_losses(model, mesh)
     self._reorder = jax.jit(lambda rows, places: rows[places])
+    # Targets whose losses are taken together. Those of a batch differ in length, for its
+    # rows were chosen by their inputs; on several devices rows stay where they are.
+    quarters = mesh.size == 1 and config.batch_size in range(16, 2**20, 4)
+    self._target_rows = config.batch_size // (4 if quarters else 1)
 
   @property
   def has_pairs(self) -> bool:
@@ -69,43 +73,72 @@ class BatchRunner:
     rows = list(members)
     if others:  # a last row alone brings its neighbour, whose targets do not count
       rows += [others[i] for i in members if others[i] not in members]
-    batch = self._batch([examples[i] for i in rows], len(members))
-    inputs = batch.pop("encoder_input_tokens"), batch.pop("encoder_segment_ids")
-    encoded = self._encode(params, *inputs)
-    decoded, _ = self._decode(length)(params, encoded, inputs[1])
-    loss, count = self._losses(params, encoded, inputs[1], batch)
-    other_loss = np.nan
+    empty = np.zeros(0, np.int32)
+    batch = self._place(
+      [(examples[i][0], empty) for i in rows], self._config.batch_size
+    )
+    inputs = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
+    given = self._encode(params, *inputs), inputs[1]
+    decoded, _ = self._decode(length)(params, *given)
+    targets = [examples[i][1] for i in members]
+    sums = [self._target_losses(params, given, targets, None)]
     if others:
       places = {row: place for place, row in enumerate(rows)}
-      swapped = np.arange(self._config.batch_size, dtype=np.int32)
-      swapped[: len(members)] = [places[others[i]] for i in members]
-      # Placed as its own encoding is, or the program of the losses compiles anew.
-      other = [
-        jax.device_put(self._reorder(x, swapped), x.sharding)
-        for x in (encoded, inputs[1])
-      ]
-      other_loss, _ = self._losses(params, *other, batch)
+      swapped = [places[others[i]] for i in members]
+      sums.append(self._target_losses(params, given, targets, swapped))
     outputs = jax.device_get(decoded)[: len(members), 0]
-    return outputs, np.array(jax.device_get((loss, count, other_loss)), float)
+    sums = [np.sum(jax.device_get(parts), axis=0) for parts in sums]
+    other_loss = sums[1][0] if others else np.nan
+    return outputs, np.array([*sums[0], other_loss], float)
 
-  def _batch(self, examples: Sequence[Example], counted: int) -> dict[str, jax.Array]:
-    """Lays examples out as a batch, padded to one of a few lengths of both sides.
+  def _target_losses(
+    self,
+    params: Any,
+    given: tuple[jax.Array, jax.Array],
+    targets: Sequence[np.ndarray],
+    places: Sequence[int] | None,
+  ) -> list[tuple[jax.Array, jax.Array]]:
+    """Takes the losses of targets, those of about the same length together.
 
     Args:
-      examples: at most a batch of them.
-      counted: how many of them have targets that count: the first.
+      params: the model's parameters.
+      given: encoded inputs (b, s, d) and their segment ids (b, s).
+      targets: at most b of them.
+      places: for each target, where its inputs are; None for the target's own place.
+
+    Returns:
+      For each part its summed loss, in nats, and its number of tokens.
     """
-    empty = np.zeros(0, np.int32)
-    kept = [*examples[:counted], *((inputs, empty) for inputs, _ in examples[counted:])]
+    size, all_rows = self._target_rows, self._config.batch_size
+    order = list(range(len(targets)))
+    if size < all_rows:
+      order.sort(key=lambda i: len(targets[i]))
+    empty, parts = np.zeros(0, np.int32), []
+    for start in range(0, len(order), size):
+      some = order[start : start + size]
+      here = given
+      if places is not None or size < all_rows:
+        chosen = np.zeros(size, np.int32)
+        chosen[: len(some)] = some if places is None else [places[i] for i in some]
+        # Placed as they were, or the program of the losses compiles anew.
+        here = [jax.device_put(self._reorder(x, chosen), x.sharding) for x in given]
+      batch = self._place([(empty, targets[i]) for i in some], size)
+      batch = {name: x for name, x in batch.items() if name.startswith("decoder")}
+      parts.append(self._losses(params, *here, batch))
+    return parts
+
+  def _place(self, examples: Sequence[Example], size: int) -> dict[str, jax.Array]:
+    """Lays examples out as so many rows, padded to one of a few lengths of both sides."""
     limits = (self._config.input_length, self._config.target_length)
     lengths = tuple(
-      programs.bucket(max(len(example[side]) for example in kept), limits[side])
+      programs.bucket(max(len(example[side]) for example in examples), limits[side])
       for side in (0, 1)
     )
-    kept += [(empty, empty)] * (self._config.batch_size - len(kept))
-    batch = packing.to_batch([[e] for e in kept], lengths)
-    rows = np.arange(self._config.batch_size)  # every process has read them all
-    return partitioning.put_batch(self._mesh, batch, rows, len(rows))
+    empty = np.zeros(0, np.int32)
+    rows = [[e] for e in (*examples, *[(empty, empty)] * (size - len(examples)))]
+    batch = packing.to_batch(rows, lengths)
+    numbers = np.arange(size)  # every process has read them all
+    return partitioning.put_batch(self._mesh, batch, numbers, size)
 
 
 def mean_losses(sums: np.ndarray) -> tuple[float, float | None]:

@@ -93,9 +93,11 @@ def test_of_many_rows_some_batches_are_given_other_inputs(
   assert made[0].shuffled_loss == pytest.approx(made[0].loss + rise, rel=1e-4)
 
 
-def test_batches_and_padding_do_not_matter(setup, evaluated):
-  # Inputs are padded to 64, 128 or 256.
-  other = setup.evaluator(3, input_length=256)
+@pytest.mark.parametrize("rows", [3, 16, 24])
+def test_batches_and_padding_do_not_matter(setup, evaluated, rows):
+  # Inputs are padded to 64, 128 or 256; targets of 16 rows and more go by quarters.
+  other = setup.evaluator(rows, input_length=256)
+  assert (other._runner._target_rows < rows) == (rows > 3)
   with jax.set_mesh(setup.mesh):
     made = other.evaluate(setup.params, "test", "validation", full=True)
   for found, wanted in zip(made, evaluated, strict=True):
