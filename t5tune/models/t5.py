@@ -289,6 +289,7 @@ class T5(nnx.Module):
       cache; None where each keeps to its own.
     """
     config = self.config
+    # Not of the list below, whose kernels may be laid out for the few rows of a step.
     cross = [
       layer.encoder_decoder_attention.project_cached(encoded)
       for layer in self.decoder.layer_list(encoded.shape[0] * encoded.shape[1])
