@@ -109,23 +109,23 @@ def cached_attention(
   bias: jax.Array | None,
   mask: jax.Array,
 ) -> jax.Array:
-  """Attends from the n beams of a row at one position, as cached decoding does.
+  """Attends from the n sequences of a row at one position, as cached decoding does.
 
-  Keys and values have their heads before their positions, and keys these last, as the
-  products want them: a decoding step reads each row of the cache once, in order, for
-  all its beams, and copies nothing.
+  Heads come before positions, and keys have these last, as the products want them: a
+  decoding step reads each row of the cache once, in order, for all sequences that share
+  it, and copies nothing.
 
   Args:
-    query: (b, n, h, k).
+    query: (b, h, n, k).
     key: (b, h, k, s).
     value: (b, h, s, k).
     bias: float32, broadcastable to (b, h, n, s), or None.
     mask: bool, broadcastable to (b, h, n, s); False hides a key.
 
   Returns:
-    (b, n, h, k) in the dtype of `query`; scores and softmax are float32.
+    (b, h, n, k) in the dtype of `query`; scores and softmax are float32.
   """
-  scores = jnp.matmul(query.swapaxes(1, 2), key, preferred_element_type=jnp.float32)
+  scores = jnp.matmul(query, key, preferred_element_type=jnp.float32)
   if bias is not None:
     scores += bias
   scores = jnp.where(mask, scores, _MASKED)
@@ -135,7 +135,7 @@ def cached_attention(
     weights.astype(value.dtype), value, preferred_element_type=jnp.float32
   )
   mixed /= jnp.sum(weights, axis=-1, keepdims=True)
-  return mixed.astype(query.dtype).swapaxes(1, 2)
+  return mixed.astype(query.dtype)
 
 
 class Attention(nnx.Module):
@@ -173,15 +173,33 @@ class Attention(nnx.Module):
     key, value = (self._split_heads(dense(x, lora_key)) for dense, lora_key in parts)
     return key, value
 
-  def project_cached(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Projects (b, s, d) to keys (b, h, k, s) and values (b, h, s, k) of a cache."""
-    key, value = self.project_key_value(x)
-    return key.transpose(0, 2, 3, 1), value.swapaxes(1, 2)
+  def project_cached(self, x: jax.Array, heads: int) -> tuple[jax.Array, jax.Array]:
+    """Projects to the keys and values of a cache.
+
+    Args:
+      x: (b, s, d).
+      heads: of the cache, h, or a multiple of it: head 0 of the first sequence, of the
+        second, ..., head 1 of the first, ...; each sequence has keys of its own then.
+
+    Returns:
+      (b, heads, k, s*h/heads) and (b, heads, s*h/heads, k).
+    """
+    key, value = (self._of_heads(y, heads) for y in self.project_key_value(x))
+    return key.swapaxes(2, 3), value
 
   def attend_cached(self, x, key, value, bias, mask) -> jax.Array:
-    """Attends from beams (b, n, d) to a cache, see `cached_attention`."""
-    x = cached_attention(self.project_query(x), key, value, bias, mask)
-    return self.out(x.reshape(*x.shape[:-2], -1))
+    """Attends from sequences (b, n, d) to a cache of `project_cached`.
+
+    Bias and mask are as `cached_attention` takes them, with the heads of the cache.
+    """
+    query = self._of_heads(self.project_query(x), key.shape[1])
+    mixed = cached_attention(query, key, value, bias, mask)
+    mixed = mixed.reshape(len(x), self.num_heads, x.shape[1], self.head_dim)
+    return self.out(mixed.swapaxes(1, 2).reshape(*x.shape[:-1], -1))
+
+  def _of_heads(self, x: jax.Array, heads: int) -> jax.Array:
+    """Maps (b, n, h, k) to (b, heads, n*h/heads, k), see `project_cached`."""
+    return x.swapaxes(1, 2).reshape(len(x), heads, -1, self.head_dim)
 
   def __call__(self, queries, keys, bias, mask, dropout_key=None) -> jax.Array:
     """Attends from (b, t, d) over (b, s, d); returns (b, t, d)."""

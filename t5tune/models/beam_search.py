@@ -122,7 +122,7 @@ def beam_search(
     batch padding, and where fewer than n sequences ended by the rules of 't5x'.
   """
   decode_position, cache = model.start_decoding(
-    encoded, encoder_segment_ids, max_length, config.num_beams
+    encoded, encoder_segment_ids, max_length, config.num_beams, change_places=True
   )
   padding = jnp.all(encoder_segment_ids == 0, axis=1)
   return search(decode_position, cache, padding, max_length, config, rules)

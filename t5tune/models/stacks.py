@@ -56,24 +56,26 @@ class DecoderLayer(nnx.Module):
     return partitioning.constrain(x, "batch", "length", "embed")
 
   def step(self, x, cache, cross_key_value, position, bias, self_mask, cross_mask):
-    """Decodes one position of n beams against the cache.
+    """Decodes one position of n sequences against the cache.
 
     Args:
       x: (b, n, d), the stream at `position`.
-      cache: keys (b, h, k, t*n) and values (b, h, t*n, k) of the positions so far:
-        position 0's n, position 1's n, ...
+      cache: keys and values of the positions so far. Where the sequences of a row share
+        them, (b, h, k, t*n) and (b, h, t*n, k): position 0's n, position 1's n, ...
+        Where each has its own, (b, h*n, k, t) and (b, h*n, t, k): the first head's n,
+        the second's n, ...
       cross_key_value: projections of the encoder's output: (b, h, k, s), (b, h, s, k).
       position: int32 scalar.
-      bias: (h, 1, t*n).
-      self_mask: bool, broadcastable to (b, 1, n, t*n).
+      bias: (h, 1, t*n), or (h*n, 1, t).
+      self_mask: bool, broadcastable to (b, 1, n, t*n), or to (b, 1, 1, t).
       cross_mask: bool (b, 1, 1, s).
 
     Returns:
       (b, n, d) and the cache with `position` filled in.
     """
     h = self.pre_self_attention_layer_norm(x)
-    new = self.self_attention.project_cached(h)
-    start = position * x.shape[1]
+    new = self.self_attention.project_cached(h, cache[0].shape[1])
+    start = position * new[0].shape[3]
     cache = tuple(
       jax.lax.dynamic_update_slice_in_dim(old, n, start, axis)
       for old, n, axis in zip(cache, new, (3, 2), strict=True)

@@ -268,7 +268,9 @@ class T5(nnx.Module):
       logits.astype(jnp.float32), "batch", "length", "vocab"
     )
 
-  def start_decoding(self, encoded, encoder_segment_ids, max_length, beams=1):
+  def start_decoding(
+    self, encoded, encoder_segment_ids, max_length, sequences=1, change_places=False
+  ):
     """Returns the function that decodes one position.
 
     What does not change from one position to the next is computed here, once: the
@@ -278,45 +280,51 @@ class T5(nnx.Module):
       encoded: (b, s, d), from `encode`.
       encoder_segment_ids: int32 (b, s), 1 at tokens and 0 at padding.
       max_length: t, the number of positions.
-      beams: n, sequences decoded for each row. They share the row's encoding.
+      sequences: n, decoded for each row. They share the row's encoding.
+      change_places: whether one sequence may go on from what another was, as in beam
+        search. All n then share one cache, so that none is copied, and a step's scores
+        are of n queries and n keys a position.
 
     Returns:
       `step(tokens, position, cache, lineage=None)`, which maps int32 tokens (b, n) to
       float32 logits (b, n, v) of the next token and the new cache, and the cache to
       begin with: a tree of arrays (b, ...), some rows of which are a cache of these
-      rows. `lineage`, int32 (b, n, t), says which beam's keys and values a sequence has
-      at each earlier position, so that beams change places without a copy of the
-      cache; None where each keeps to its own.
+      rows. `lineage`, int32 (b, n, t), is for sequences that change places: whose keys
+      and values each has at each earlier position.
     """
     config = self.config
     # Not of the list below, whose kernels may be laid out for the few rows of a step.
     cross = [
-      layer.encoder_decoder_attention.project_cached(encoded)
+      layer.encoder_decoder_attention.project_cached(encoded, config.num_heads)
       for layer in self.decoder.layer_list(encoded.shape[0] * encoded.shape[1])
     ]
-    layer_list = self.decoder.layer_list(len(encoded) * beams)
+    layer_list = self.decoder.layer_list(len(encoded) * sequences)
     cross_mask = (encoder_segment_ids > 0)[:, None, None, :]
-    positions, slots = jnp.arange(max_length), jnp.arange(beams)
+    positions, slots = jnp.arange(max_length), jnp.arange(sequences)
     bias = self.decoder.relpos_bias(positions, positions)  # (h, t, t)
-    bias = jnp.repeat(bias, beams, axis=2)
-    shape = (len(encoded), config.num_heads, max_length * beams, config.head_dim)
-    empty = jnp.zeros(shape, config.jax_dtype)
+    bias = jnp.repeat(bias, sequences, axis=2 if change_places else 0)
+    heads, _, keys = bias.shape
+    empty = jnp.zeros((len(encoded), heads, keys, config.head_dim), config.jax_dtype)
     empty = empty.swapaxes(2, 3), empty
+
+    def self_mask(position, lineage):
+      past = positions <= position
+      if not change_places:
+        return past[None, None, None]
+      # (b, n, t, n): the keys of each position, seen from each sequence.
+      visible = jnp.where(positions == position, slots[:, None], lineage)[..., None]
+      visible = (visible == slots) & past[:, None]
+      return visible.reshape(len(lineage), 1, sequences, -1)
 
     def step(tokens, position, cache, lineage=None):
       x = self.token_embedder(tokens)
       bias_here = jax.lax.dynamic_index_in_dim(bias, position, 1)
-      if lineage is None:
-        lineage = jnp.broadcast_to(slots[:, None], (1, beams, max_length))
-      # (b, n, t, n): the keys of each position, seen from each beam.
-      visible = jnp.where(positions == position, slots[:, None], lineage)[..., None]
-      visible = (visible == slots) & (positions <= position)[:, None]
-      self_mask = visible.reshape(len(lineage), 1, beams, -1)
+      mask = self_mask(position, lineage)
       own, cross, cross_mask = cache
       filled = []
       for layer, layer_own, layer_cross in zip(layer_list, own, cross, strict=True):
         x, layer_own = layer.step(
-          x, layer_own, layer_cross, position, bias_here, self_mask, cross_mask
+          x, layer_own, layer_cross, position, bias_here, mask, cross_mask
         )
         filled.append(layer_own)
       return self.logits(self.decoder.decoder_norm(x)), (filled, cross, cross_mask)

@@ -102,6 +102,20 @@ def test_tokens_are_drawn_as_often_as_is_said(config):
   assert kept == len(share) or 1 < kept < len(share)
 
 
+def test_twice_as_many_samples_are_twice_the_work():
+  def flops(count):
+    def first(params, tokens):
+      module = MODEL.merge(params)
+      inputs = module.encode(TOKENS, SEGMENTS), SEGMENTS
+      step, cache = module.start_decoding(*inputs, 200, count)
+      return step(tokens, 0, cache)
+
+    last = np.zeros((len(TOKENS), count), np.int32)
+    return jax.jit(first).lower(params(), last).cost_analysis()["flops"]
+
+  assert flops(64) < 2.1 * flops(32)
+
+
 @pytest.mark.parametrize(
   "values", [{"temperature": 0}, {"top_k": -1}, {"top_p": 1.5}, {"num_samples": 0}]
 )
