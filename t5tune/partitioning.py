@@ -218,6 +218,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
+def on_one_cpu_device() -> bool:
+  """Returns whether what is traced here will run on a single device, a CPU."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return jax.default_backend() == "cpu" and (mesh.empty or mesh.size == 1)
+
+
 def constrain(x: jax.Array, *logical_axes: str | None) -> jax.Array:
   """Pins an activation to the mesh in context (`jax.set_mesh`), if there is one.
 

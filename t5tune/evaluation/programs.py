@@ -12,6 +12,10 @@ from t5tune.models import beam_search, decoding, logit_rules, sampling
 from t5tune.training import losses
 from t5tune.training.train_state import Model
 
+# Rows that one CPU device encodes together: the attention scores of more would not stay
+# in its cache.
+_ROWS_OF_A_CPU = 4
+
 GREEDY = beam_search.BeamConfig(num_beams=1)
 
 
@@ -86,7 +90,13 @@ def jit_encode(model: Model) -> Any:
   """
 
   def encode(params, tokens, segment_ids):
-    return model.merge(params).encode(tokens, segment_ids)
+    module = model.merge(params)
+    rows, length = tokens.shape
+    if rows % _ROWS_OF_A_CPU or not partitioning.on_one_cpu_device():
+      return module.encode(tokens, segment_ids)
+    parts = [x.reshape(-1, _ROWS_OF_A_CPU, length) for x in (tokens, segment_ids)]
+    encoded = jax.lax.map(lambda part: module.encode(*part), parts)
+    return encoded.reshape(rows, length, -1)
 
   return jax.jit(encode)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
+from t5tune import partitioning
 from t5tune.models import logit_rules, t5
 
 PAD_ID = 0  # also the decoder's first token
@@ -30,9 +31,8 @@ def run_rows(step: Callable[[S], S], state: S, max_length: int) -> S:
   Returns:
     The state of the rows as each was when it was left out, or at the end.
   """
-  mesh = jax.sharding.get_abstract_mesh()
   sizes = [len(state.done)]
-  if jax.default_backend() == "cpu" and (mesh.empty or mesh.size == 1):
+  if partitioning.on_one_cpu_device():
     sizes += [n for n in (sizes[0] // 2, sizes[0] // 4) if n]
   wholes = []
   for next_size in [*sizes[1:], 0]:
