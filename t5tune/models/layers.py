@@ -68,8 +68,9 @@ class LayerNorm(nnx.Module):
 
 
 # Products of so many rows take, on the CPU, as long as their kernels take to read.
-FEW_ROWS = 12
+_FEW_ROWS = 12
 _BLOCK = 64  # columns
+_PARTS = 2  # of the rows
 
 
 class Dense(nnx.Module):
@@ -78,7 +79,7 @@ class Dense(nnx.Module):
   See `lora.py`.
   """
 
-  blocks = None  # the kernel in another order, see `lay_out_for_few_rows`
+  blocks = None  # the kernel in another order, see `lay_out`
 
   def __init__(
     self,
@@ -103,26 +104,23 @@ class Dense(nnx.Module):
       self.lora_b = param(key, initializers.zeros, (factors.rank, columns), axes)
 
   def lay_out_for_few_rows(self) -> None:
-    """Lays a copy of the kernel out in blocks of columns, for products of `FEW_ROWS`.
-
-    A block is one piece of memory. Of the kernel itself, such a product reads some
-    columns of every row at a time, and waits for each row; so do T5X's. To be called
-    where a program begins, for all products that it will make.
-    """
+    """Lays a copy of the kernel out in blocks of columns, see `lay_out`."""
     rows, columns = self.kernel.shape
-    if columns % _BLOCK:
+    if columns % _BLOCK or rows % _PARTS:
       return
     kernel = self.kernel[...].astype(self.dtype)
     kernel = kernel.reshape(rows, columns // _BLOCK, _BLOCK).swapaxes(0, 1)
+    kernel = kernel.reshape(len(kernel), _PARTS, rows // _PARTS, _BLOCK)
     # Or the compiler lays it out anew for every product.
     self.blocks = nnx.data(jax.lax.optimization_barrier(kernel))
 
   def _product(self, x: jax.Array) -> jax.Array:
     if self.blocks is None:
       return x @ self.kernel[...].astype(self.dtype)
-    flat = x.reshape(-1, x.shape[-1])
-    y = jnp.broadcast_to(flat, (len(self.blocks), *flat.shape)) @ self.blocks
-    return y.swapaxes(0, 1).reshape(*x.shape[:-1], -1)
+    parts = x.reshape(-1, _PARTS, x.shape[-1] // _PARTS).swapaxes(0, 1)
+    y = jnp.broadcast_to(parts, (len(self.blocks), *parts.shape)) @ self.blocks
+    # The sum has the compiler give the blocks to all threads, not all to one.
+    return y.sum(axis=1).swapaxes(0, 1).reshape(*x.shape[:-1], -1)
 
   def __call__(self, x: jax.Array, lora_key: jax.Array | None = None) -> jax.Array:
     """Maps (..., in) to (..., out); `lora_key` is for the dropout of LoRA alone."""
@@ -133,6 +131,23 @@ class Dense(nnx.Module):
     x = dropout(x, self.factors.dropout_rate, lora_key)
     inner = self.factors.scale * (x @ self.lora_a[...].astype(self.dtype))  # (..., r)
     return y + inner @ self.lora_b[...].astype(self.dtype)
+
+
+def lay_out(module: nnx.Module, rows: int) -> None:
+  """Lays kernels out as products of so many rows want them, to be read fast.
+
+  Of few rows, on the CPU, a product reads some columns of every row of its kernel at a
+  time, and waits for each row; so do T5X's. A block of columns is one piece of memory.
+  To be called where a program begins, for all products that it will make.
+
+  Args:
+    module: its kernels are copied, those of all modules in it.
+    rows: of every product.
+  """
+  if jax.default_backend() == "cpu" and rows <= _FEW_ROWS:
+    for _, part in nnx.iter_modules(module):
+      if isinstance(part, Dense):
+        part.lay_out_for_few_rows()
 
 
 class Embed(nnx.Module):

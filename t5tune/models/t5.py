@@ -192,11 +192,8 @@ class Decoder(nnx.Module):
       nnx.merge(graphdef, jax.tree.map(lambda x, i=i: x[i], params))
       for i in range(count)
     ]
-    if jax.default_backend() == "cpu" and rows <= layers.FEW_ROWS:
-      for layer in layer_list:
-        for _, module in nnx.iter_modules(layer):
-          if isinstance(module, layers.Dense):
-            module.lay_out_for_few_rows()
+    for layer in layer_list:
+      layers.lay_out(layer, rows)
     return layer_list
 
 
@@ -298,7 +295,10 @@ class T5(nnx.Module):
       layer.encoder_decoder_attention.project_cached(encoded, config.num_heads)
       for layer in self.decoder.layer_list(encoded.shape[0] * encoded.shape[1])
     ]
-    layer_list = self.decoder.layer_list(len(encoded) * sequences)
+    rows = len(encoded) * sequences
+    layer_list = self.decoder.layer_list(rows)
+    if not config.logits_via_embedding:
+      layers.lay_out(self.decoder.logits_dense, rows)
     cross_mask = (encoder_segment_ids > 0)[:, None, None, :]
     positions, slots = jnp.arange(max_length), jnp.arange(sequences)
     bias = self.decoder.relpos_bias(positions, positions)  # (h, t, t)
