@@ -104,9 +104,9 @@ def vocabulary_path(
 def _directory(init: str, label: str, with_weights: bool) -> pathlib.Path:
   """Returns the local directory that is meant, fetched if need be."""
   path = pathlib.Path(init).expanduser()
-  if path.is_dir():
+  if init and path.is_dir():  # '' would be the directory one stands in
     return path
-  if path.exists():
+  if init and path.exists():
     raise errors.UserError(
       f"{label} = {init!r} is a file; name the directory that holds the checkpoint."
     )

@@ -82,8 +82,9 @@ def test_what_holds_no_weights(tmp_path):
     pretrained.open_weights(str(tmp_path))
   with pytest.raises(UserError, match="is a file; name the directory"):
     pretrained.open_weights(str(tmp_path / "notes.txt"))
-  with pytest.raises(UserError, match="INIT = .*no such directory"):
-    pretrained.open_weights(str(tmp_path / "a" / "b"))
+  for init in (str(tmp_path / "a" / "b"), ""):
+    with pytest.raises(UserError, match="INIT = .*no such directory"):
+      pretrained.open_weights(init)
 
 
 def test_the_vocabulary_beside_the_weights(hf, tmp_path, vocabulary):
