@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from t5tune import errors
-from t5tune.models import decoding, logit_rules, t5
+from t5tune.models import decoding, largest, logit_rules, t5
 
 RULES = ("t5x", "hf")
 
@@ -220,7 +220,7 @@ def _advance(
   beams, vocab = config.num_beams, logprobs.shape[-1]
   logprobs = logprobs.reshape(-1, beams, vocab) + state.live_logprobs[:, :, None]
   # 2n, for n of them at most end: each beam has one end of sequence.
-  logprobs, index = jax.lax.top_k(logprobs.reshape(-1, beams * vocab), 2 * beams)
+  logprobs, index = largest.top_k(logprobs.reshape(-1, beams * vocab), 2 * beams)
   origin, tokens = index // vocab, (index % vocab).astype(jnp.int32)
   ids = jax.lax.dynamic_update_slice_in_dim(
     _take(state.live_ids, origin), tokens[:, :, None], state.position, axis=2

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from t5tune import partitioning
-from t5tune.models import logit_rules, t5
+from t5tune.models import largest, logit_rules, t5
 
 PAD_ID = 0  # also the decoder's first token
 EOS_ID = logit_rules.EOS_ID
@@ -111,8 +111,7 @@ def greedy(
     position, tokens, outputs, done, cache = state
     logits, cache = decode_position(tokens, position, cache)
     logits = rules(logits[:, 0], outputs, position)
-    tokens = jnp.argmax(logits, axis=-1, keepdims=True).astype(jnp.int32)
-    tokens = jnp.where(done[:, None], PAD_ID, tokens)
+    tokens = jnp.where(done, PAD_ID, largest.argmax(logits))[:, None]
     outputs = jax.lax.dynamic_update_slice(outputs, tokens, (0, position))
     return _State(position + 1, tokens, outputs, done | (tokens[:, 0] == EOS_ID), cache)
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from t5tune import errors
-from t5tune.models import decoding, logit_rules, t5
+from t5tune.models import decoding, largest, logit_rules, t5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SamplingConfig:
     """
     logits = logits / self.temperature
     if 0 < self.top_k < logits.shape[-1]:
-      least = jax.lax.top_k(logits, self.top_k)[0][:, -1:]
+      least = largest.top_k(logits, self.top_k)[0][:, -1:]
       logits = jnp.where(logits < least, -jnp.inf, logits)
     if self.top_p < 1:
       falling = jnp.sort(logits, axis=-1, descending=True)

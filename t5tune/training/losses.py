@@ -5,6 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from t5tune.models import largest
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +98,7 @@ def loss_sums(
     label_smoothing: share of the target distribution spread over all tokens.
   """
   nll, z = token_losses(logits, targets, z_loss)
-  correct = jnp.argmax(logits, axis=-1) == targets
+  correct = largest.argmax(logits) == targets
   return LossSums(
     nll=jnp.sum(nll * weights),
     z_loss=jnp.sum(z * weights),

@@ -103,6 +103,26 @@ def test_mlp_multiplies_its_activations():
 
 
 @pytest.mark.parametrize("dtype,atol", [("float32", 1e-5), ("bfloat16", 0.05)])
+@pytest.mark.parametrize("columns", [8, 48])  # fewer than rows, and more
+@pytest.mark.parametrize("leading", [(5,), (3, 2), (2, 3, 2)])
+def test_gradients_of_a_product_are_those_of_jax(leading, columns, dtype, atol):
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), dtype)  # noqa: E731
+  x, back = draw(*leading, 32), draw(*leading, columns)
+  axes, init = ("embed", "mlp"), nnx.initializers.normal(0.2)
+  dense = layers.Dense((32, columns), axes, init, jnp.dtype(dtype), nnx.Rngs(0))
+  graphdef, params = nnx.split(dense)
+  ours = lambda params, x: jnp.sum(nnx.merge(graphdef, params)(x) * back)  # noqa: E731
+  plain = lambda kernel, x: jnp.sum(x @ kernel.astype(x.dtype) * back)  # noqa: E731
+  found = jax.grad(ours, argnums=(0, 1))(params, x)
+  expected = jax.grad(plain, argnums=(0, 1))(dense.kernel[...], x)
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    assert a.dtype == b.dtype and a.shape == b.shape
+    a, b = (np.asarray(y, np.float32) for y in (a, b))
+    np.testing.assert_allclose(a, b, atol=atol * 10, rtol=atol)
+
+
+@pytest.mark.parametrize("dtype,atol", [("float32", 1e-5), ("bfloat16", 0.05)])
 @pytest.mark.parametrize("columns", [64, 192, 100])
 @pytest.mark.parametrize("factors", [None, lora.LoraConfig(rank=4)])
 def test_a_kernel_laid_out_for_few_rows_gives_the_same(factors, columns, dtype, atol):
