@@ -57,6 +57,7 @@ setuptools.setup(
     "gin-config>=0.5,<0.6",
     "grain>=0.2.12,<0.3",
     "huggingface_hub>=0.34,<3",
+    "filelock>=3.12,<4",  # jax's, for a compilation cache of limited size
     # tensorflow-datasets needs it to prepare data, and does not declare it.
     "importlib_resources>=6",
     "jax>=0.8,<0.12",

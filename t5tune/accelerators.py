@@ -1,11 +1,14 @@
-"""What accelerators are told before jax starts, in one place.
+"""What jax and accelerators are told before jax starts, in one place.
 
 Stands before the whole direction of data. Whatever the environment already sets is
 left alone; so these are defaults, and each can be set back.
 """
 
 import glob
+import hashlib
 import os
+import pathlib
+import platform
 
 # Most of a GPU's memory at once: no fragments, and tensorflow, which never sees the
 # GPU, needs none. The rest is for cuDNN, cuBLAS and NCCL. (jax's own default: 0.75.)
@@ -14,12 +17,21 @@ _GPU_ENVIRONMENT = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9"}
 _GPU_FLAGS = {"--xla_gpu_enable_latency_hiding_scheduler": "true"}
 
 
-def set_defaults() -> None:
+# Bytes of compiled programs that are kept; those not used for longest go first.
+_KEPT_BYTES = 2 * 2**30
+
+
+def set_defaults(store_dir: pathlib.Path) -> None:
   """Sets what suits training, in this process's environment, where nothing is set.
 
-  Must be called before jax first looks for devices. Without an NVIDIA GPU, or where
-  JAX_PLATFORMS rules it out, nothing is changed.
+  Compiled programs are kept, so that the next start finds them. An NVIDIA GPU gets its
+  memory and its flags, unless JAX_PLATFORMS rules it out. Must be called before jax is
+  imported.
+
+  Args:
+    store_dir: the folder for what is kept between runs.
   """
+  _keep_compiled(store_dir / "compiled" / _machine())
   if not _has_gpu():
     return
   allocation = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION")
@@ -32,7 +44,37 @@ def set_defaults() -> None:
   os.environ["XLA_FLAGS"] = " ".join([*given, *more])
 
 
+def _keep_compiled(folder: pathlib.Path) -> None:
+  """Has jax keep compiled programs in a folder, if it can be written."""
+  if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    return
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError:
+    return
+  if os.access(folder, os.W_OK):
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder.absolute())
+    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_KEPT_BYTES))
+
+
 def _has_gpu() -> bool:
   platforms = os.environ.get("JAX_PLATFORMS", "").split(",")
   allowed = not platforms[0] or {"cuda", "gpu"} & set(platforms)
   return bool(allowed) and bool(glob.glob("/dev/nvidia[0-9]*") + glob.glob("/dev/dxg"))
+
+
+def _machine() -> str:
+  """Returns a name of this kind of machine.
+
+  A program compiled for one CPU may hold instructions that another does not have, and
+  several may share a home directory.
+  """
+  told = platform.processor()
+  try:
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:  # no Linux
+    pass
+  else:
+    names = ("model name", "flags", "Features")
+    told = str(sorted({line for line in lines if line.startswith(names)}))
+  return f"{platform.machine()}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"

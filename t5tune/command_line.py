@@ -42,7 +42,8 @@ _SHARED: dict[str, dict[str, Any]] = {
   "store_dir": {
     "type": lambda text: pathlib.Path(text).expanduser(),
     "metavar": "DIR",
-    "help": "folder for tokens kept between runs (default: %(default)s)",
+    "help": "folder for tokens and compiled programs kept between runs (default:"
+    " %(default)s)",
   },
   "coordinator_address": {
     "metavar": "HOST:PORT",

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
 
   from t5tune import accelerators, processes
 
-  accelerators.set_defaults()  # before jax starts
+  accelerators.set_defaults(flags.store_dir)  # before jax starts
   return processes.together(flags, lambda: _score(flags))
 
 

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 
   from t5tune import accelerators
 
-  accelerators.set_defaults()  # before jax starts
+  accelerators.set_defaults(command_line.default_store_dir())  # before jax starts
   from t5tune import generation
   from t5tune.data import prompts
   from t5tune.evaluation import answer_file

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
   from t5tune import accelerators, process_places
 
   process_places.check_alone("interpolate")
-  accelerators.set_defaults()  # before jax starts
+  accelerators.set_defaults(flags.store_dir)  # before jax starts
   from t5tune import config, run
   from t5tune.evaluation import interpolation
 

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
   from t5tune import accelerators, processes
 
-  accelerators.set_defaults()  # before jax starts
+  accelerators.set_defaults(flags.store_dir)  # before jax starts
   if flags.eval_only:
     return processes.together(flags, lambda: _evaluate(flags))
   with interrupt.Interrupt() as stop:

@@ -1,6 +1,7 @@
-"""Tests of what accelerators are told before jax starts."""
+"""Tests of what jax and accelerators are told before jax starts."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -13,14 +14,15 @@ NAMES = (
   *("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_PREALLOCATE"),
   "XLA_PYTHON_CLIENT_ALLOCATOR",
 )
+KEPT = ("JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE")
 
 
 @pytest.fixture
-def environment(monkeypatch):
+def environment(monkeypatch, tmp_path):
   """Sets the environment of a machine with or without GPUs; returns what is made of it."""
 
   def environment(gpus=1, **given):
-    for name in NAMES:
+    for name in (*NAMES, *KEPT):
       monkeypatch.setenv(name, "")  # so that it is set back afterwards
       monkeypatch.delenv(name)
     for name, value in given.items():
@@ -28,7 +30,7 @@ def environment(monkeypatch):
     devices = [f"/dev/nvidia{i}" for i in range(gpus)]
     found = lambda pattern: devices if "nvidia" in pattern else []  # noqa: E731
     monkeypatch.setattr(accelerators.glob, "glob", found)
-    accelerators.set_defaults()
+    accelerators.set_defaults(tmp_path / "store")
     return {name: os.environ[name] for name in NAMES if name in os.environ}
 
   return environment
@@ -70,3 +72,38 @@ def test_this_jaxlib_knows_the_flags():
     text=True,
   )
   assert done.stdout == "3.0\n", done.stderr
+
+
+def test_compiled_programs_are_kept_in_the_store(environment, tmp_path):
+  environment()
+  folder = pathlib.Path(os.environ[KEPT[0]])
+  assert folder.parent == tmp_path / "store" / "compiled" and folder.is_dir()
+  assert int(os.environ[KEPT[1]]) > 2**30
+  environment(**{KEPT[0]: "elsewhere"})
+  assert os.environ[KEPT[0]] == "elsewhere"
+
+
+def test_a_folder_that_cannot_be_made_is_done_without(environment, tmp_path):
+  (tmp_path / "store").write_text("a file")
+  environment()
+  assert KEPT[0] not in os.environ
+
+
+def test_the_second_start_finds_what_the_first_compiled(tmp_path):
+  code = f"""
+import pathlib
+from t5tune import accelerators
+accelerators.set_defaults(pathlib.Path({str(tmp_path)!r}))
+import jax
+seen = []
+jax.monitoring.register_event_listener(lambda name, **_: seen.append(name))
+jax.jit(lambda x: jax.numpy.sin(x) @ x)(jax.numpy.ones((8, 8)))
+print(sum("cache_hit" in name for name in seen))
+"""
+  environment = {k: v for k, v in os.environ.items() if k not in KEPT}
+  environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+  found = [
+    int(subprocess.check_output([sys.executable, "-c", code], env=environment))
+    for _ in range(2)
+  ]
+  assert found[0] == 0 < found[1]

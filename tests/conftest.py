@@ -10,6 +10,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
+# Set, though to nothing: commands that are called in this process leave it alone.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tiny_project import finished, project, workplace  # noqa: F401
