@@ -11,6 +11,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import custom_derivatives
 from jax.nn import initializers
 
 from t5tune import partitioning
@@ -79,20 +80,30 @@ def _matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _matmul_forward(x, kernel):
-  return x @ kernel, (x, kernel)
+  # A kernel that nobody trains, LoRA's base, gets no gradient; nor does such an input.
+  kept = (x.value if kernel.perturbed else None, kernel.value if x.perturbed else None)
+  return x.value @ kernel.value, kept
 
 
 def _matmul_backward(kept, gradient):
   x, kernel = kept
+  if isinstance(gradient, custom_derivatives.SymbolicZero):
+    return None, None
+  return (
+    None if kernel is None else gradient @ kernel.T,
+    None if x is None else _kernel_gradient(x, gradient),
+  )
+
+
+def _kernel_gradient(x, gradient):
+  """Returns the sum over all rows of x^T times the gradient."""
   rows = tuple(range(x.ndim - 1))
-  if kernel.shape[0] <= kernel.shape[1]:
-    of_kernel = jax.lax.dot_general(x, gradient, ((rows, rows), ((), ())))
-  else:
-    of_kernel = jax.lax.dot_general(gradient, x, ((rows, rows), ((), ()))).T
-  return gradient @ kernel.T, of_kernel
+  if x.shape[-1] <= gradient.shape[-1]:
+    return jax.lax.dot_general(x, gradient, ((rows, rows), ((), ())))
+  return jax.lax.dot_general(gradient, x, ((rows, rows), ((), ()))).T
 
 
-_matmul.defvjp(_matmul_forward, _matmul_backward)
+_matmul.defvjp(_matmul_forward, _matmul_backward, symbolic_zeros=True)
 
 # Products of so many rows take, on the CPU, as long as their kernels take to read.
 _FEW_ROWS = 12
