@@ -26,6 +26,7 @@ setuptools.setup(
   # `__init__.py`: one would shadow gin-config in a checkout.
   packages=[
     "t5tune",
+    "t5tune.benchmarking",
     "t5tune.data",
     "t5tune.data.inspection",
     "t5tune.data.tfds_builders",

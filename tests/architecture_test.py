@@ -25,6 +25,7 @@ COMMANDS = {
   "report",
   "study",
   "interpolate",
+  "bench",
 }
 _BELOW_RUN = {"evaluation", "weights", "training", "models", "data", "base"}
 # Each layer with what it may import; `run` joins the configurations of all.
@@ -40,6 +41,9 @@ MAY_IMPORT = {
   "package": {"generation"},  # inside `load` alone
   "run": _BELOW_RUN,
   "planning": {"planning", "training", "models", "data", "base"},
+  "benchmarking": {
+    *("benchmarking", "planning", "evaluation", "training", "models", "data", "base")
+  },
   "job": {"run", "planning", *_BELOW_RUN},
   "fit": {"job_text", "job", *_BELOW_RUN},
   "job_text": {"job", "run", "planning", "evaluation", "data", "base"},
@@ -51,6 +55,7 @@ MAY_IMPORT = {
     "planning",
     "generation",
     "reporting",
+    "benchmarking",
     *_BELOW_RUN,
   },
   "tasks": {"tasks", "data", "evaluation", "base"},
@@ -59,7 +64,13 @@ MAY_IMPORT = {
 # gigabytes in the process that trains. In `data` it is the side that feeds.
 DEFINITION = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio"}
 FREE_OF_TENSORFLOW = {
-  *("t5tune.models", "t5tune.training", "t5tune.run", *(f"t5tune.{m}" for m in BASE)),
+  *(
+    "t5tune.models",
+    "t5tune.training",
+    "t5tune.run",
+    "t5tune.benchmarking",
+    *(f"t5tune.{m}" for m in BASE),
+  ),
   *("t5tune.data.token_store", "t5tune.data.feed", "t5tune.data.packing"),
   *("t5tune.data.index", "t5tune.data.fingerprint", "t5tune.data.build"),
   *("t5tune.data.escape", "t5tune.data.preflight", "t5tune.data.user_files"),

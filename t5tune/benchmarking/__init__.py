@@ -1,0 +1,1 @@
+"""What a machine makes of a run's work: times, tokens, operations, memory."""
