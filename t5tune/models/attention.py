@@ -9,7 +9,7 @@ from flax import nnx
 from jax.nn import initializers
 
 from t5tune import partitioning
-from t5tune.models import layers, lora
+from t5tune.models import layers, lora, products
 
 # T5X's value: large, yet finite, so that a fully masked row gives no NaN.
 _MASKED = -1e10
@@ -85,7 +85,8 @@ def dot_product_attention(
   Returns:
     (b, t, h, k) in the dtype of `query`; scores and softmax are float32.
   """
-  scores = jnp.einsum("bthk,bshk->bhts", query, key, preferred_element_type=jnp.float32)
+  query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+  scores = products.scores(query, key)
   if bias is not None:
     scores = _add_bias(scores, bias)
   scores = jnp.where(mask, scores, _MASKED)
@@ -96,8 +97,7 @@ def dot_product_attention(
   def mix(weights, value, dropout_key):
     weights = weights.astype(value.dtype)
     weights = layers.dropout(weights, dropout_rate, dropout_key, broadcast_axis=-2)
-    # In this order: on the CPU, the softmax is else computed again inside the product.
-    return jnp.einsum("bhts,bshk->bhtk", weights, value).swapaxes(1, 2)
+    return products.mix(weights, value).swapaxes(1, 2)
 
   return jax.checkpoint(mix, prevent_cse=unrolled)(weights, value, dropout_key)
 

@@ -11,11 +11,10 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import custom_derivatives
 from jax.nn import initializers
 
 from t5tune import partitioning
-from t5tune.models import lora
+from t5tune.models import lora, products
 
 _ACTIVATIONS = {
   # T5 1.1 and FLAN use the tanh approximation ("gelu_new" in Hugging Face).
@@ -68,43 +67,6 @@ class LayerNorm(nnx.Module):
     return (x * self.scale[...]).astype(self.dtype)
 
 
-@jax.custom_vjp
-def _matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Multiplies (..., in) by (in, out).
-
-  The kernel's gradient is written as the product of `x` and what comes back, in this
-  order. JAX's own is that of the transposes, transposed: XLA on the CPU then transposes
-  what comes back inside of the computation that makes it, with every read a cache miss.
-  """
-  return x @ kernel
-
-
-def _matmul_forward(x, kernel):
-  # A kernel that nobody trains, LoRA's base, gets no gradient; nor does such an input.
-  kept = (x.value if kernel.perturbed else None, kernel.value if x.perturbed else None)
-  return x.value @ kernel.value, kept
-
-
-def _matmul_backward(kept, gradient):
-  x, kernel = kept
-  if isinstance(gradient, custom_derivatives.SymbolicZero):
-    return None, None
-  return (
-    None if kernel is None else gradient @ kernel.T,
-    None if x is None else _kernel_gradient(x, gradient),
-  )
-
-
-def _kernel_gradient(x, gradient):
-  """Returns the sum over all rows of x^T times the gradient."""
-  rows = tuple(range(x.ndim - 1))
-  if x.shape[-1] <= gradient.shape[-1]:
-    return jax.lax.dot_general(x, gradient, ((rows, rows), ((), ())))
-  return jax.lax.dot_general(gradient, x, ((rows, rows), ((), ()))).T
-
-
-_matmul.defvjp(_matmul_forward, _matmul_backward, symbolic_zeros=True)
-
 # Products of so many rows take, on the CPU, as long as their kernels take to read.
 _FEW_ROWS = 12
 _BLOCK = 64  # columns
@@ -114,7 +76,7 @@ _PARTS = 2  # of the rows
 class Dense(nnx.Module):
   """A matrix multiplication without bias, (..., in) -> (..., out), with or without LoRA.
 
-  See `lora.py`.
+  The result is of `dtype`, or float32 where it is `wide`. See `lora.py`.
   """
 
   blocks = None  # the kernel in another order, see `lay_out`
@@ -127,8 +89,9 @@ class Dense(nnx.Module):
     dtype,
     rngs: nnx.Rngs,
     factors: lora.LoraConfig | None = None,
+    wide: bool = False,
   ):
-    self.dtype = dtype
+    self.dtype, self.wide = dtype, wide
     self.factors = factors
     key = rngs.params()
     self.kernel = param(key, initializer, shape, logical_axes)
@@ -154,11 +117,12 @@ class Dense(nnx.Module):
 
   def _product(self, x: jax.Array) -> jax.Array:
     if self.blocks is None:
-      return _matmul(x, self.kernel[...].astype(self.dtype))
+      return products.matmul(self.wide, x, self.kernel[...])
     parts = x.reshape(-1, _PARTS, x.shape[-1] // _PARTS).swapaxes(0, 1)
     y = jnp.broadcast_to(parts, (len(self.blocks), *parts.shape)) @ self.blocks
     # The sum has the compiler give the blocks to all threads, not all to one.
-    return y.sum(axis=1).swapaxes(0, 1).reshape(*x.shape[:-1], -1)
+    y = y.sum(axis=1).swapaxes(0, 1).reshape(*x.shape[:-1], -1)
+    return y.astype(jnp.float32) if self.wide else y
 
   def __call__(self, x: jax.Array, lora_key: jax.Array | None = None) -> jax.Array:
     """Maps (..., in) to (..., out); `lora_key` is for the dropout of LoRA alone."""
@@ -209,8 +173,8 @@ class Embed(nnx.Module):
     return partitioning.constrain(table[tokens], "batch", "length", "embed")
 
   def attend(self, x: jax.Array) -> jax.Array:
-    """Multiplies (b, t, d) by the embedding's transpose; returns (b, t, v)."""
-    return jnp.einsum("btd,vd->btv", x, self.embedding[...].astype(self.dtype))
+    """Multiplies (b, t, d) by the embedding's transpose; returns float32 (b, t, v)."""
+    return products.matmul(True, x.astype(self.dtype), self.embedding[...].T)
 
 
 def mlp_inputs(activations) -> list[str]:

@@ -166,6 +166,7 @@ class Decoder(nnx.Module):
         initializers.variance_scaling(1.0, "fan_in", "truncated_normal"),
         config.jax_dtype,
         rngs,
+        wide=True,
       )
 
   def __call__(self, x, encoded, segment_ids, encoder_segment_ids, dropout_key):
@@ -261,9 +262,7 @@ class T5(nnx.Module):
       logits = self.token_embedder.attend(x)
     else:
       logits = self.decoder.logits_dense(x)
-    return partitioning.constrain(
-      logits.astype(jnp.float32), "batch", "length", "vocab"
-    )
+    return partitioning.constrain(logits, "batch", "length", "vocab")
 
   def start_decoding(
     self, encoded, encoder_segment_ids, max_length, sequences=1, change_places=False
