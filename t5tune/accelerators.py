@@ -10,6 +10,8 @@ import os
 import pathlib
 import platform
 
+from t5tune import host_memory
+
 # Most of a GPU's memory at once: no fragments, and tensorflow, which never sees the
 # GPU, needs none. The rest is for cuDNN, cuBLAS and NCCL. (jax's own default: 0.75.)
 _GPU_ENVIRONMENT = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9"}
@@ -25,14 +27,16 @@ def set_defaults(store_dir: pathlib.Path) -> None:
   """Sets what suits training, in this process's environment, where nothing is set.
 
   Compiled programs are kept, so that the next start finds them. An NVIDIA GPU gets its
-  memory and its flags, unless JAX_PLATFORMS rules it out. Must be called before jax is
-  imported.
+  memory and its flags, unless JAX_PLATFORMS rules it out; a CPU keeps what it frees. Must
+  be called before jax is imported.
 
   Args:
     store_dir: the folder for what is kept between runs.
   """
   _keep_compiled(store_dir / "compiled" / _machine())
   if not _has_gpu():
+    if not _has_tpu():
+      host_memory.keep_freed()
     return
   allocation = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION")
   allocation += ("XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_ALLOCATOR")
@@ -61,6 +65,12 @@ def _has_gpu() -> bool:
   platforms = os.environ.get("JAX_PLATFORMS", "").split(",")
   allowed = not platforms[0] or {"cuda", "gpu"} & set(platforms)
   return bool(allowed) and bool(glob.glob("/dev/nvidia[0-9]*") + glob.glob("/dev/dxg"))
+
+
+def _has_tpu() -> bool:
+  if os.environ.get("JAX_PLATFORMS") == "cpu":
+    return False
+  return bool(glob.glob("/dev/accel*") + glob.glob("/dev/vfio/[0-9]*"))
 
 
 def _machine() -> str:

@@ -92,19 +92,35 @@ def _chosen(text: str | None, data: str) -> list[str]:
   return [name for name in known if name in asked]
 
 
-def _subject(flags, scratch: pathlib.Path):
-  """Returns what is measured, and the feed of its mixture or None."""
+def subject_of(
+  gin_files: Sequence[str],
+  overrides: Sequence[tuple[str, str]],
+  stores: tuple[pathlib.Path | None, pathlib.Path] | None,
+  scratch: pathlib.Path,
+):
+  """Puts together what is measured.
+
+  Args:
+    gin_files: the recipe.
+    overrides: names and values set over it.
+    stores: data_dir and store_dir, to train on the recipe's own mixture; None for full
+      rows of random tokens.
+    scratch: a folder for checkpoints.
+
+  Returns:
+    A `subject.Subject`, and the feed of its mixture or None.
+  """
   from t5tune import config, run
   from t5tune.benchmarking import subject
   from t5tune.data import vocabularies
   from t5tune.models import t5
   from t5tune.planning import estimate
 
-  settings = config.load(flags.gin_file, flags.overrides).build(run.Run)
-  if flags.data == "mixture":
+  settings = config.load(gin_files, overrides).build(run.Run)
+  if stores is not None:
     from t5tune import job
 
-    made = job.put_together(settings, flags.data_dir, flags.store_dir, None)
+    made = job.put_together(settings, *stores, None)
     feed = iter(made.data.batches())
     batches = [next(feed) for _ in range(subject.BATCHES)]
     return subject.Subject(made.run, made.step, batches, scratch), feed
@@ -113,6 +129,11 @@ def _subject(flags, scratch: pathlib.Path):
     settings = settings.with_model(t5.pad_vocab_size(settings.model, size))
   lengths = estimate.row_lengths(settings)[0]
   return subject.Subject.of_random_tokens(settings, lengths, scratch), None
+
+
+def _subject(flags, scratch: pathlib.Path):
+  stores = (flags.data_dir, flags.store_dir) if flags.data == "mixture" else None
+  return subject_of(flags.gin_file, flags.overrides, stores, scratch)
 
 
 def _first_step(flags, scratch: pathlib.Path) -> int:

@@ -107,3 +107,20 @@ print(sum("cache_hit" in name for name in seen))
     for _ in range(2)
   ]
   assert found[0] == 0 < found[1]
+
+
+@pytest.mark.parametrize(
+  "device, platforms, kept",
+  [(None, "", True), ("nvidia0", "", False), ("accel0", "", False)]
+  + [("accel0", "cpu", True), ("nvidia0", "cpu", True), ("accel0", "tpu", False)],
+)
+def test_a_cpu_keeps_its_memory(device, platforms, kept, environment, monkeypatch):
+  told = []
+  monkeypatch.setattr(accelerators.host_memory, "keep_freed", lambda: told.append(1))
+  environment()  # sets all back afterwards
+  told.clear()
+  monkeypatch.setenv("JAX_PLATFORMS", platforms)
+  found = lambda pattern: [device] if device and device[:5] in pattern else []  # noqa: E731
+  monkeypatch.setattr(accelerators.glob, "glob", found)
+  accelerators.set_defaults(pathlib.Path("/nowhere"))
+  assert bool(told) == kept

@@ -12,6 +12,7 @@ os.environ["XLA_FLAGS"] = (
 ).strip()
 # Set, though to nothing: commands that are called in this process leave it alone.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
+os.environ.setdefault("MALLOC_PERTURB_", "0")  # likewise, of how memory is allocated
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tiny_project import finished, project, workplace  # noqa: F401

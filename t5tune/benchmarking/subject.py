@@ -115,8 +115,14 @@ class Subject:
     key = jax.random.key(0)
     with jax.set_mesh(self.step.mesh):
       self.state  # noqa: B018  before the step's memory is taken
-      traced = [self.step.update.trace(self.state, b, key) for b in placed]
-      compiled = [t.lower().compile() for t in traced]
+      programs_of = {}
+      for batch in placed:
+        if _shape(batch) not in programs_of:
+          traced = self.step.update.trace(self.state, batch, key)
+          programs_of[_shape(batch)] = traced.jaxpr, traced.lower().compile()
+    jaxprs, compiled = zip(
+      *(programs_of[_shape(batch)] for batch in placed), strict=True
+    )
 
     def work():
       for update, batch in zip(compiled, placed, strict=True):
@@ -126,7 +132,7 @@ class Subject:
     analyses = [c.cost_analysis() or {} for c in compiled]
     peaks = [memory.of_compiled(c, self.step.state, None).peak for c in compiled]
     cost = Cost(
-      flops=sum(flops.of_jaxpr(t.jaxpr) for t in traced),
+      flops=sum(flops.of_jaxpr(j) for j in jaxprs),
       xla_flops=sum(a.get("flops", 0) for a in analyses),
       input_tokens=sum(int((b["encoder_segment_ids"] > 0).sum()) for b in self.batches),
       target_tokens=sum(int(b["decoder_loss_weights"].sum()) for b in self.batches),
@@ -203,6 +209,10 @@ class Subject:
   def _state_cost(self) -> Cost:
     saved = jax.tree.leaves(train_state.saved_part(self.step.state, self.step.model))
     return Cost(read_bytes=sum(x.size * x.dtype.itemsize for x in saved))
+
+
+def _shape(batch: dict[str, jax.Array]) -> tuple[tuple[int, ...], ...]:
+  return tuple(batch[name].shape for name in _SIDES)
 
 
 def random_batch(

@@ -1,0 +1,1 @@
+"""The two sides of `bench_peers.py`: t5tune, and Hugging Face."""
