@@ -32,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     raise errors.UserError(f"--rounds={flags.rounds}: give a number from 1 on.")
   if flags.json and not flags.json.absolute().parent.is_dir():
     raise errors.UserError(f"--json={flags.json}: there is no folder of that name.")
+  if flags.json and flags.json.is_dir():
+    raise errors.UserError(f"--json={flags.json} is a folder: name a file.")
 
   from t5tune import accelerators, process_places
 

@@ -83,6 +83,7 @@ def test_a_second_start_finds_what_the_first_compiled(tmp_path):
     (["--rounds=0"], "--rounds=0: give a number from 1 on"),
     (["--rounds=two"], "--rounds=two: give a number"),
     (["--json=nowhere/made.json"], "there is no folder of that name"),
+    (["--json=."], "--json=. is a folder: name a file"),
     (["--gin.BATCH_SIZE=7", "--measure=train"], "BATCH_SIZE"),
   ],
 )
