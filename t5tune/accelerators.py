@@ -5,12 +5,10 @@ left alone; so these are defaults, and each can be set back.
 """
 
 import glob
-import hashlib
 import os
 import pathlib
-import platform
 
-from t5tune import host_memory
+from t5tune import host_memory, native
 
 # Most of a GPU's memory at once: no fragments, and tensorflow, which never sees the
 # GPU, needs none. The rest is for cuDNN, cuBLAS and NCCL. (jax's own default: 0.75.)
@@ -33,7 +31,7 @@ def set_defaults(store_dir: pathlib.Path) -> None:
   Args:
     store_dir: the folder for what is kept between runs.
   """
-  _keep_compiled(store_dir / "compiled" / _machine())
+  _keep_compiled(native.folder(store_dir))
   if not _has_gpu():
     if not _has_tpu():
       host_memory.keep_freed()
@@ -71,20 +69,3 @@ def _has_tpu() -> bool:
   if os.environ.get("JAX_PLATFORMS") == "cpu":
     return False
   return bool(glob.glob("/dev/accel*") + glob.glob("/dev/vfio/[0-9]*"))
-
-
-def _machine() -> str:
-  """Returns a name of this kind of machine.
-
-  A program compiled for one CPU may hold instructions that another does not have, and
-  several may share a home directory.
-  """
-  told = platform.processor()
-  try:
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-  except OSError:  # no Linux
-    pass
-  else:
-    names = ("model name", "flags", "Features")
-    told = str(sorted({line for line in lines if line.startswith(names)}))
-  return f"{platform.machine()}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"

@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BASE = {
   *("errors", "config", "gin_files", "gin_names", "gin_checks", "gin_text"),
-  *("command_line", "partitioning", "accelerators", "host_memory"),
+  *("command_line", "partitioning", "accelerators", "host_memory", "native"),
   *("processes", "process_places", "process_links"),
 }
 COMMANDS = {

@@ -3,13 +3,15 @@
 All attention of the model goes through `dot_product_attention`.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
 
 from t5tune import partitioning
-from t5tune.models import layers, lora, products
+from t5tune.models import few_rows, layers, lora, products
 
 # T5X's value: large, yet finite, so that a fully masked row gives no NaN.
 _MASKED = -1e10
@@ -125,15 +127,16 @@ def cached_attention(
   Returns:
     (b, h, n, k) in the dtype of `query`; scores and softmax are float32.
   """
-  scores = jnp.matmul(query, key, preferred_element_type=jnp.float32)
+  multiply = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+  if few_rows.usable(query.shape[2], query.dtype):
+    multiply = few_rows.batched
+  scores = multiply(query, key)
   if bias is not None:
     scores += bias
   scores = jnp.where(mask, scores, _MASKED)
   # The softmax's division comes after the product, where there is less to divide.
   weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
-  mixed = jnp.matmul(
-    weights.astype(value.dtype), value, preferred_element_type=jnp.float32
-  )
+  mixed = multiply(weights.astype(value.dtype), value)
   mixed /= jnp.sum(weights, axis=-1, keepdims=True)
   return mixed.astype(query.dtype)
 

@@ -14,7 +14,7 @@ from flax import nnx
 from jax.nn import initializers
 
 from t5tune import partitioning
-from t5tune.models import lora, products
+from t5tune.models import few_rows, lora, products
 
 _ACTIVATIONS = {
   # T5 1.1 and FLAN use the tanh approximation ("gelu_new" in Hugging Face).
@@ -67,19 +67,13 @@ class LayerNorm(nnx.Module):
     return (x * self.scale[...]).astype(self.dtype)
 
 
-# Products of so many rows take, on the CPU, as long as their kernels take to read.
-_FEW_ROWS = 12
-_BLOCK = 64  # columns
-_PARTS = 2  # of the rows
-
-
 class Dense(nnx.Module):
   """A matrix multiplication without bias, (..., in) -> (..., out), with or without LoRA.
 
   The result is of `dtype`, or float32 where it is `wide`. See `lora.py`.
   """
 
-  blocks = None  # the kernel in another order, see `lay_out`
+  blocks = None  # the kernel as `few_rows.lay_out` has it
 
   def __init__(
     self,
@@ -104,25 +98,10 @@ class Dense(nnx.Module):
       axes = ("lora_rank", column_axis)
       self.lora_b = param(key, initializers.zeros, (factors.rank, columns), axes)
 
-  def lay_out_for_few_rows(self) -> None:
-    """Lays a copy of the kernel out in blocks of columns, see `lay_out`."""
-    rows, columns = self.kernel.shape
-    if columns % _BLOCK or rows % _PARTS:
-      return
-    kernel = self.kernel[...].astype(self.dtype)
-    kernel = kernel.reshape(rows, columns // _BLOCK, _BLOCK).swapaxes(0, 1)
-    kernel = kernel.reshape(len(kernel), _PARTS, rows // _PARTS, _BLOCK)
-    # Or the compiler lays it out anew for every product.
-    self.blocks = nnx.data(jax.lax.optimization_barrier(kernel))
-
   def _product(self, x: jax.Array) -> jax.Array:
     if self.blocks is None:
       return products.matmul(self.wide, x, self.kernel[...])
-    parts = x.reshape(-1, _PARTS, x.shape[-1] // _PARTS).swapaxes(0, 1)
-    y = jnp.broadcast_to(parts, (len(self.blocks), *parts.shape)) @ self.blocks
-    # The sum has the compiler give the blocks to all threads, not all to one.
-    y = y.sum(axis=1).swapaxes(0, 1).reshape(*x.shape[:-1], -1)
-    return y.astype(jnp.float32) if self.wide else y
+    return few_rows.multiply(x, self.kernel[...], self.blocks)
 
   def __call__(self, x: jax.Array, lora_key: jax.Array | None = None) -> jax.Array:
     """Maps (..., in) to (..., out); `lora_key` is for the dropout of LoRA alone."""
@@ -138,18 +117,15 @@ class Dense(nnx.Module):
 def lay_out(module: nnx.Module, rows: int) -> None:
   """Lays kernels out as products of so many rows want them, to be read fast.
 
-  Of few rows, on the CPU, a product reads some columns of every row of its kernel at a
-  time, and waits for each row; so do T5X's. A block of columns is one piece of memory.
   To be called where a program begins, for all products that it will make.
 
   Args:
     module: its kernels are copied, those of all modules in it.
     rows: of every product.
   """
-  if jax.default_backend() == "cpu" and rows <= _FEW_ROWS:
-    for _, part in nnx.iter_modules(module):
-      if isinstance(part, Dense):
-        part.lay_out_for_few_rows()
+  for _, part in nnx.iter_modules(module):
+    if isinstance(part, Dense) and few_rows.usable(rows, part.dtype):
+      part.blocks = nnx.data(few_rows.lay_out(part.kernel[...]))
 
 
 class Embed(nnx.Module):

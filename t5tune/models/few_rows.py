@@ -1,0 +1,69 @@
+"""Products of few rows on one CPU, by code of our own: `few_rows.cc`.
+
+XLA reads the matrices of such products at a fifth to a third of the memory's speed, and
+many by one thread. Where there is no compiler, and on all other devices, XLA multiplies.
+"""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+
+from t5tune import native, partitioning
+
+_SOURCE = pathlib.Path(__file__).with_suffix(".cc")
+_HANDLERS = ("few_rows_blocks", "few_rows_batch")
+_BLOCK = 64  # columns
+_MOST_ROWS = 64  # of more, XLA is as fast
+
+
+def usable(rows: int, dtype) -> bool:
+  """Returns whether products of so many rows, in this dtype, are better made here."""
+  return (
+    rows <= _MOST_ROWS
+    and dtype == jnp.float32
+    and partitioning.on_one_cpu_device()
+    and native.register(_SOURCE, _HANDLERS)
+  )
+
+
+def lay_out(kernel: jax.Array) -> jax.Array | None:
+  """Returns a kernel in blocks of columns, each one piece of memory.
+
+  Args:
+    kernel: float32 (in, out).
+
+  Returns:
+    float32 (out / 64, in, 64), or None if `out` is no multiple of 64.
+  """
+  rows, columns = kernel.shape
+  if columns % _BLOCK:
+    return None
+  blocks = kernel.reshape(rows, columns // _BLOCK, _BLOCK).swapaxes(0, 1)
+  return jax.lax.optimization_barrier(blocks)  # once, and not for every product
+
+
+def multiply(x: jax.Array, kernel: jax.Array, blocks: jax.Array) -> jax.Array:
+  """Multiplies float32 (..., in) by a kernel (in, out).
+
+  Args:
+    x: the rows.
+    kernel: for devices that are not CPUs, when a program is compiled for one from here.
+    blocks: the same, from `lay_out`.
+  """
+  columns = blocks.shape[0] * blocks.shape[2]
+
+  def on_cpu(x):
+    shape = jax.ShapeDtypeStruct((x.size // x.shape[-1], columns), jnp.float32)
+    flat = x.reshape(-1, x.shape[-1])
+    made = jax.ffi.ffi_call("t5tune_few_rows_blocks", shape)(flat, blocks)
+    return made.reshape(*x.shape[:-1], columns)
+
+  return jax.lax.platform_dependent(x, cpu=on_cpu, default=lambda x: x @ kernel)
+
+
+def batched(left: jax.Array, right: jax.Array) -> jax.Array:
+  """Multiplies float32 (..., n, k) by (..., k, s) of the same leading axes."""
+  shape = jax.ShapeDtypeStruct((*left.shape[:-1], right.shape[-1]), jnp.float32)
+  on_cpu = jax.ffi.ffi_call("t5tune_few_rows_batch", shape)
+  return jax.lax.platform_dependent(left, right, cpu=on_cpu, default=jnp.matmul)

@@ -1,0 +1,84 @@
+"""Products of few rows are XLA's, of any shape."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5tune import partitioning
+from t5tune.models import few_rows
+
+
+@pytest.fixture(autouse=True)
+def compiled():
+  if not few_rows.usable(1, jnp.float32):
+    pytest.skip("few_rows.cc cannot be compiled here")
+
+
+def draw(*shape):
+  return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+
+
+def check(made, left, right):
+  # Sums of as many products, in other orders, differ by so many roundings.
+  tolerance = 1e-6 * left.shape[-1] ** 0.5
+  np.testing.assert_allclose(made, left @ right, atol=tolerance, rtol=1e-5)
+
+
+@pytest.mark.parametrize("columns", [64, 192, 640])
+@pytest.mark.parametrize("depth", [1, 3, 32, 129])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 15, 64])
+def test_rows_times_a_kernel(rows, depth, columns):
+  x, kernel = draw(rows, depth), draw(depth, columns)
+  blocks = few_rows.lay_out(jnp.asarray(kernel))
+  check(jax.jit(few_rows.multiply)(x, kernel, blocks), x, kernel)
+  made = few_rows.multiply(x.reshape(rows, 1, depth), kernel, blocks)
+  check(made[:, 0], x, kernel)
+
+
+def test_a_kernel_of_odd_width_is_left_to_xla():
+  assert few_rows.lay_out(jnp.zeros((32, 100))) is None
+
+
+@pytest.mark.parametrize("columns", [1, 5, 16, 37, 64, 100, 256, 515])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 8, 13])
+@pytest.mark.parametrize("depth", [1, 64, 100])
+def test_batches_of_products(rows, depth, columns):
+  left, right = draw(3, 2, rows, depth), draw(3, 2, depth, columns)
+  check(jax.jit(few_rows.batched)(left, right), left, right)
+
+
+def test_many_at_once_in_a_loop():
+  # All threads may wait for parts of products while parts are still to be done.
+  left, right = draw(8, 4, 64), draw(8, 64, 64) / 64**0.5
+
+  def step(_, states):
+    return [jnp.tanh(few_rows.batched(x, right)) for x in states]
+
+  states = [jnp.asarray(left * i) for i in range(1, 20)]
+  made = jax.jit(lambda states: jax.lax.fori_loop(0, 50, step, states))(states)
+  for i, state in enumerate(states):
+    for _ in range(50):
+      state = jnp.tanh(state @ right)
+    np.testing.assert_allclose(made[i], state, atol=1e-4)
+
+
+def test_what_is_better_left_to_xla():
+  assert not few_rows.usable(few_rows._MOST_ROWS + 1, jnp.float32)
+  assert not few_rows.usable(1, jnp.bfloat16)
+  with jax.set_mesh(partitioning.make_mesh({"data": -1})):
+    assert not few_rows.usable(1, jnp.float32)
+  with jax.set_mesh(partitioning.make_mesh({}, jax.devices()[:1])):
+    assert few_rows.usable(1, jnp.float32)
+
+
+def test_a_program_for_another_device_holds_none_of_it():
+  x, kernel = jnp.asarray(draw(8, 64)), jnp.asarray(draw(64, 128))
+
+  def both(x, kernel):
+    made = few_rows.multiply(x, kernel, few_rows.lay_out(kernel))
+    return few_rows.batched(made[None], kernel.T[None])
+
+  traced = jax.jit(both).trace(x, kernel)
+  assert "t5tune_few_rows" in traced.lower(lowering_platforms=("cpu",)).as_text()
+  assert "t5tune" not in traced.lower(lowering_platforms=("tpu",)).as_text()
