@@ -3,8 +3,6 @@
 All attention of the model goes through `dot_product_attention`.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -127,16 +125,22 @@ def cached_attention(
   Returns:
     (b, h, n, k) in the dtype of `query`; scores and softmax are float32.
   """
-  multiply = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+  bias = jnp.where(mask, 0.0 if bias is None else bias, _MASKED)
   if few_rows.usable(query.shape[2], query.dtype):
-    multiply = few_rows.batched
-  scores = multiply(query, key)
-  if bias is not None:
-    scores += bias
-  scores = jnp.where(mask, scores, _MASKED)
+    bias = jax.lax.expand_dims(bias, range(4 - bias.ndim))
+    return few_rows.attend(query, key, value, bias, _attend)
+  return _attend(query, key, value, bias)
+
+
+def _attend(query, key, value, bias):
+  """Does as `cached_attention` does; the bias of a key that is hidden is `_MASKED`."""
+  # Where that is added, float32 has no digits left for the score.
+  scores = jnp.matmul(query, key, preferred_element_type=jnp.float32) + bias
   # The softmax's division comes after the product, where there is less to divide.
   weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
-  mixed = multiply(weights.astype(value.dtype), value)
+  mixed = jnp.matmul(
+    weights.astype(value.dtype), value, preferred_element_type=jnp.float32
+  )
   mixed /= jnp.sum(weights, axis=-1, keepdims=True)
   return mixed.astype(query.dtype)
 

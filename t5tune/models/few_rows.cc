@@ -1,15 +1,17 @@
 // Products of few rows on the CPU. `few_rows.py` has this compiled, and calls it.
 //
-// A step of decoding multiplies a few rows by every kernel of the decoder, and each row by
-// its keys and values: it takes as long as these take to read. Here they are read once,
-// in the order in which they lie in memory, and the sums stay in registers.
+// A step of decoding multiplies a few rows by every kernel of the decoder, and attends from
+// each row to its keys and values: it takes as long as these take to read. Here they are
+// read once, in the order in which they lie in memory, and the sums stay in registers.
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include "xla/ffi/api/ffi.h"
 
@@ -32,6 +34,7 @@ constexpr int kAhead = 16;  // rows of the right side that are asked for ahead
 constexpr int kParts = 4;   // of the work, for each thread
 
 using Vector = float __attribute__((vector_size(4 * kLanes)));
+using Integers = int32_t __attribute__((vector_size(4 * kLanes)));
 
 Vector Load(const float* from) {
   Vector vector;
@@ -39,12 +42,36 @@ Vector Load(const float* from) {
   return vector;
 }
 
+void Store(Vector vector, float* to) { std::memcpy(to, &vector, sizeof vector); }
+
+float Sum(Vector vector) {
+  float sum = 0;
+  for (int i = 0; i < kLanes; ++i) sum += vector[i];
+  return sum;
+}
+
+// exp of what is not positive, by Cephes' expf; 0 where that has no normal number.
+Vector Exp(Vector x) {
+  constexpr float kLeast = -87.33654f, kLog2E = 1.44269504f;
+  constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
+  Integers power = __builtin_convertvector(x * kLog2E - 0.5f, Integers);
+  Vector whole = __builtin_convertvector(power, Vector);
+  Vector rest = x - whole * kLn2High - whole * kLn2Low;
+  Vector sum = 1.9875691500e-4f * rest + 1.3981999507e-3f;
+  for (float c : {8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) {
+    sum = sum * rest + c;
+  }
+  sum = sum * rest * rest + rest + 1.0f;
+  Integers bits = (Integers)sum + (power << 23);
+  return x < kLeast ? Vector{} : (Vector)bits;
+}
+
 // A product of some rows: out (rows, columns) = left (rows, depth) x right (depth, columns).
 struct Product {
-  const float* left;
-  const float* right;  // its rows are `right_stride` apart
-  float* out;          // its rows are `out_stride` apart
-  int64_t depth, right_stride, out_stride;
+  const float* left;   // its rows are `left_stride` apart, and so on
+  const float* right;
+  float* out;
+  int64_t depth, left_stride, right_stride, out_stride;
 
   void NextColumns(int64_t count) {
     right += count;
@@ -65,7 +92,7 @@ void Tile(Product p) {
 #pragma GCC unroll 32
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 32
-      for (int v = 0; v < vectors; ++v) sums[r][v] += p.left[r * p.depth + k] * right[v];
+      for (int v = 0; v < vectors; ++v) sums[r][v] += p.left[r * p.left_stride + k] * right[v];
     }
   }
   for (int r = 0; r < rows; ++r) {
@@ -91,7 +118,7 @@ void Rows(Product p, int64_t columns) {
     for (int r = 0; r < rows; ++r) {
       float sum = 0;
       for (int64_t k = 0; k < p.depth; ++k) {
-        sum += p.left[r * p.depth + k] * p.right[k * p.right_stride];
+        sum += p.left[r * p.left_stride + k] * p.right[k * p.right_stride];
       }
       p.out[r * p.out_stride] = sum;
     }
@@ -102,7 +129,7 @@ void Multiply(Product p, int64_t rows, int64_t columns) {
   auto take = [&](int64_t count, void (*multiply)(Product, int64_t)) {
     for (; rows >= count; rows -= count) {
       multiply(p, columns);
-      p.left += count * p.depth;
+      p.left += count * p.left_stride;
       p.out += count * p.out_stride;
     }
   };
@@ -140,7 +167,7 @@ void Share(ffi::ThreadPool& pool, int64_t count, Work work) {
 ffi::Error Blocks(ffi::ThreadPool pool, Floats x, Floats kernel, FloatsOut out) {
   int64_t rows = x.dimensions()[0], depth = x.dimensions()[1];
   int64_t blocks = kernel.dimensions()[0], wide = kernel.dimensions()[2];
-  Product all{x.typed_data(), kernel.typed_data(), out->typed_data(), depth, wide,
+  Product all{x.typed_data(), kernel.typed_data(), out->typed_data(), depth, depth, wide,
               blocks * wide};
   Share(pool, blocks, [=](int64_t block) {
     Product p = all;
@@ -151,28 +178,77 @@ ffi::Error Blocks(ffi::ThreadPool pool, Floats x, Floats kernel, FloatsOut out) 
   return ffi::Error::Success();
 }
 
-// (..., rows, depth) times (..., depth, columns).
-ffi::Error Batch(ffi::ThreadPool pool, Floats x, Floats y, FloatsOut out) {
-  auto left = x.dimensions();
-  int64_t rows = left[left.size() - 2], depth = left.back();
-  int64_t columns = y.dimensions().back(), batch = 1;
-  for (size_t i = 0; i + 2 < left.size(); ++i) batch *= left[i];
-  Product all{x.typed_data(), y.typed_data(), out->typed_data(), depth, columns, columns};
-  Share(pool, batch, [=](int64_t i) {
-    Product p = all;
-    p.left += i * rows * depth;
-    p.right += i * depth * columns;
-    p.out += i * rows * columns;
-    Multiply(p, rows, columns);
+// Strides of an array whose axes of size 1 stand for the others' size.
+std::vector<int64_t> BroadcastStrides(ffi::Span<const int64_t> sizes) {
+  std::vector<int64_t> strides(sizes.size());
+  int64_t stride = 1;
+  for (size_t i = sizes.size(); i-- > 0; stride *= sizes[i]) {
+    strides[i] = sizes[i] == 1 ? 0 : stride;
+  }
+  return strides;
+}
+
+// Adds a bias to a row of scores; returns exp(scores - their largest), and their sum.
+float Weights(float* scores, const float* bias, int64_t bias_stride, int64_t count,
+              int64_t padded) {
+  float most = -std::numeric_limits<float>::infinity();
+  for (int64_t i = 0; i < count; ++i) {
+    scores[i] += bias[i * bias_stride];
+    most = std::max(most, scores[i]);
+  }
+  std::fill(scores + count, scores + padded, -std::numeric_limits<float>::infinity());
+  Vector sum{};
+  for (int64_t i = 0; i < padded; i += kLanes) {
+    Vector weights = Exp(Load(scores + i) - most);
+    Store(weights, scores + i);
+    sum += weights;
+  }
+  return Sum(sum);
+}
+
+// Attends from query (b, h, n, k) to key (b, h, k, s) and value (b, h, s, k), with a bias
+// that broadcasts to (b, h, n, s).
+ffi::Error Attend(ffi::ThreadPool pool, Floats query, Floats key, Floats value, Floats bias,
+                  FloatsOut out) {
+  auto q = query.dimensions();
+  int64_t heads = q[1], rows = q[2], head_dim = q[3], count = key.dimensions()[3];
+  int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
+  auto strides = BroadcastStrides(bias.dimensions());
+  const float *queries = query.typed_data(), *keys = key.typed_data();
+  const float *values = value.typed_data(), *biases = bias.typed_data();
+  float* mixed = out->typed_data();
+  Share(pool, q[0] * heads, [=](int64_t i) {
+    thread_local std::vector<float> scores;
+    scores.resize(rows * padded);
+    const float* bias_here = biases + i / heads * strides[0] + i % heads * strides[1];
+    Product p{queries + i * rows * head_dim, keys + i * head_dim * count, scores.data(),
+              head_dim, head_dim, count, padded};
+    Multiply(p, rows, count);
+    std::vector<float> sums(rows);
+    for (int64_t r = 0; r < rows; ++r) {
+      sums[r] = Weights(scores.data() + r * padded, bias_here + r * strides[2], strides[3],
+                        count, padded);
+    }
+    float* to = mixed + i * rows * head_dim;
+    p = {scores.data(), values + i * count * head_dim, to, count, padded, head_dim, head_dim};
+    Multiply(p, rows, head_dim);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t k = 0; k < head_dim; ++k) to[r * head_dim + k] /= sums[r];
+    }
   });
   return ffi::Error::Success();
 }
 
-auto Binding() {
-  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Ret<Floats>();
-}
-
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(few_rows_blocks, Blocks, Binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(few_rows_batch, Batch, Binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    few_rows_blocks, Blocks,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Ret<Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(few_rows_attend, Attend,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Floats>()
+                                  .Arg<Floats>()
+                                  .Arg<Floats>()
+                                  .Arg<Floats>()
+                                  .Ret<Floats>());

@@ -1,10 +1,11 @@
-"""Products of few rows on one CPU, by code of our own: `few_rows.cc`.
+"""Products of few rows on one CPU, and attention from them: `few_rows.cc`.
 
 XLA reads the matrices of such products at a fifth to a third of the memory's speed, and
 many by one thread. Where there is no compiler, and on all other devices, XLA multiplies.
 """
 
 import pathlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from t5tune import native, partitioning
 
 _SOURCE = pathlib.Path(__file__).with_suffix(".cc")
-_HANDLERS = ("few_rows_blocks", "few_rows_batch")
+_HANDLERS = ("few_rows_blocks", "few_rows_attend")
 _BLOCK = 64  # columns
 _MOST_ROWS = 64  # of more, XLA is as fast
 
@@ -62,8 +63,25 @@ def multiply(x: jax.Array, kernel: jax.Array, blocks: jax.Array) -> jax.Array:
   return jax.lax.platform_dependent(x, cpu=on_cpu, default=lambda x: x @ kernel)
 
 
-def batched(left: jax.Array, right: jax.Array) -> jax.Array:
-  """Multiplies float32 (..., n, k) by (..., k, s) of the same leading axes."""
-  shape = jax.ShapeDtypeStruct((*left.shape[:-1], right.shape[-1]), jnp.float32)
-  on_cpu = jax.ffi.ffi_call("t5tune_few_rows_batch", shape)
-  return jax.lax.platform_dependent(left, right, cpu=on_cpu, default=jnp.matmul)
+def attend(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  bias: jax.Array,
+  plain: Callable[..., jax.Array],
+) -> jax.Array:
+  """Attends as `attention.cached_attention` does.
+
+  Args:
+    query: float32 (b, h, n, k).
+    key: float32 (b, h, k, s).
+    value: float32 (b, h, s, k).
+    bias: float32, of four axes that broadcast to (b, h, n, s); it masks, too.
+    plain: the same, for devices that are not CPUs.
+
+  Returns:
+    float32 (b, h, n, k).
+  """
+  shape = jax.ShapeDtypeStruct(query.shape, jnp.float32)
+  on_cpu = jax.ffi.ffi_call("t5tune_few_rows_attend", shape)
+  return jax.lax.platform_dependent(query, key, value, bias, cpu=on_cpu, default=plain)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from t5tune import partitioning
-from t5tune.models import few_rows
+from t5tune.models import attention, few_rows
 
 
 @pytest.fixture(autouse=True)
@@ -40,26 +40,61 @@ def test_a_kernel_of_odd_width_is_left_to_xla():
   assert few_rows.lay_out(jnp.zeros((32, 100))) is None
 
 
-@pytest.mark.parametrize("columns", [1, 5, 16, 37, 64, 100, 256, 515])
+def attended(query, key, value, bias):
+  """Attends in float64."""
+  scores = query.astype(float) @ key + bias
+  weights = np.exp(scores - scores.max(-1, keepdims=True))
+  return weights @ value / weights.sum(-1, keepdims=True)
+
+
+def attend(query, key, value, bias):
+  return few_rows.attend(query, key, value, bias, attention._attend)
+
+
+@pytest.mark.parametrize("keys", [1, 5, 16, 37, 64, 100, 256, 515])
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 8, 13])
-@pytest.mark.parametrize("depth", [1, 64, 100])
-def test_batches_of_products(rows, depth, columns):
-  left, right = draw(3, 2, rows, depth), draw(3, 2, depth, columns)
-  check(jax.jit(few_rows.batched)(left, right), left, right)
+@pytest.mark.parametrize("head_dim", [4, 64, 100])
+def test_attention(rows, head_dim, keys):
+  query, key = draw(2, 3, rows, head_dim) / head_dim**0.5, draw(2, 3, head_dim, keys)
+  query = query.astype(np.float32)
+  value, bias = draw(2, 3, keys, head_dim), draw(2, 3, rows, keys)
+  made = jax.jit(attend)(query, key, value, bias)
+  wanted = attended(query, key, value, bias)
+  np.testing.assert_allclose(made, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "axes", [(), (0,), (1,), (2,), (3,), (0, 2), (1, 2), (0, 1, 3)]
+)
+def test_a_bias_of_fewer_axes(axes):
+  query, key, value = draw(2, 3, 4, 8), draw(2, 3, 8, 5), draw(2, 3, 5, 8)
+  bias = draw(*(1 if i in axes else n for i, n in enumerate((2, 3, 4, 5))))
+  made = jax.jit(attend)(query, key, value, bias)
+  np.testing.assert_allclose(made, attended(query, key, value, bias), atol=1e-5)
+
+
+def test_hidden_keys_and_rows_without_any():
+  query, key, value = draw(2, 1, 1, 8) * 30, draw(2, 1, 8, 20), draw(2, 1, 20, 8)
+  mask = np.arange(20) < np.array([7, 0])[:, None, None, None]
+  made = attention.cached_attention(query, key, value, None, mask)
+  seen = attended(query[:1], key[:1, :, :, :7], value[:1, :, :7], 0.0)
+  np.testing.assert_allclose(made[:1], seen, atol=1e-5)
+  np.testing.assert_allclose(made[1], value[1].mean(1, keepdims=True), atol=1e-5)
 
 
 def test_many_at_once_in_a_loop():
   # All threads may wait for parts of products while parts are still to be done.
-  left, right = draw(8, 4, 64), draw(8, 64, 64) / 64**0.5
+  left, kernel = draw(8, 64), draw(64, 64) / 64**0.5
+  blocks = few_rows.lay_out(jnp.asarray(kernel))
 
   def step(_, states):
-    return [jnp.tanh(few_rows.batched(x, right)) for x in states]
+    return [jnp.tanh(few_rows.multiply(x, kernel, blocks)) for x in states]
 
   states = [jnp.asarray(left * i) for i in range(1, 20)]
   made = jax.jit(lambda states: jax.lax.fori_loop(0, 50, step, states))(states)
   for i, state in enumerate(states):
     for _ in range(50):
-      state = jnp.tanh(state @ right)
+      state = jnp.tanh(state @ kernel)
     np.testing.assert_allclose(made[i], state, atol=1e-4)
 
 
@@ -77,7 +112,8 @@ def test_a_program_for_another_device_holds_none_of_it():
 
   def both(x, kernel):
     made = few_rows.multiply(x, kernel, few_rows.lay_out(kernel))
-    return few_rows.batched(made[None], kernel.T[None])
+    made = made.reshape(1, 2, 8, 64)
+    return attend(made, made.swapaxes(2, 3), made, jnp.zeros((1, 1, 1, 8)))
 
   traced = jax.jit(both).trace(x, kernel)
   assert "t5tune_few_rows" in traced.lower(lowering_platforms=("cpu",)).as_text()
