@@ -8,13 +8,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from t5tune import errors, partitioning
-from t5tune.models import beam_search, decoding, logit_rules, sampling
+from t5tune.models import beam_search, decoding, encoding, logit_rules, sampling
 from t5tune.training import losses
 from t5tune.training.train_state import Model
-
-# Rows that one CPU device encodes together: the attention scores of more would not stay
-# in its cache.
-_ROWS_OF_A_CPU = 4
 
 GREEDY = beam_search.BeamConfig(num_beams=1)
 
@@ -90,13 +86,7 @@ def jit_encode(model: Model) -> Any:
   """
 
   def encode(params, tokens, segment_ids):
-    module = model.merge(params)
-    rows, length = tokens.shape
-    if rows % _ROWS_OF_A_CPU or not partitioning.on_one_cpu_device():
-      return module.encode(tokens, segment_ids)
-    parts = [x.reshape(-1, _ROWS_OF_A_CPU, length) for x in (tokens, segment_ids)]
-    encoded = jax.lax.map(lambda part: module.encode(*part), parts)
-    return encoded.reshape(rows, length, -1)
+    return encoding.encode(model.merge(params), tokens, segment_ids)
 
   return jax.jit(encode)
 

@@ -102,39 +102,38 @@ def dot_product_attention(
   return jax.checkpoint(mix, prevent_cse=unrolled)(weights, value, dropout_key)
 
 
+def masked(bias: jax.Array | None, mask: jax.Array) -> jax.Array:
+  """Returns a bias, float32, that hides the keys where `mask` is False.
+
+  Added to a score, it leaves float32 no digits for the score itself.
+  """
+  return jnp.where(mask, 0.0 if bias is None else bias, _MASKED)
+
+
 def cached_attention(
-  query: jax.Array,
-  key: jax.Array,
-  value: jax.Array,
-  bias: jax.Array | None,
-  mask: jax.Array,
+  query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array
 ) -> jax.Array:
-  """Attends from the n sequences of a row at one position, as cached decoding does.
+  """Attends where no gradient is asked for, to keys and values of `project_cached`.
 
   Heads come before positions, and keys have these last, as the products want them: a
-  decoding step reads each row of the cache once, in order, for all sequences that share
-  it, and copies nothing.
+  decoding step reads each row of the cache once, in order, for all n sequences that
+  share it, and copies nothing.
 
   Args:
     query: (b, h, n, k).
     key: (b, h, k, s).
     value: (b, h, s, k).
-    bias: float32, broadcastable to (b, h, n, s), or None.
-    mask: bool, broadcastable to (b, h, n, s); False hides a key.
+    bias: float32, of four axes that broadcast to (b, h, n, s), from `masked`.
 
   Returns:
     (b, h, n, k) in the dtype of `query`; scores and softmax are float32.
   """
-  bias = jnp.where(mask, 0.0 if bias is None else bias, _MASKED)
-  if few_rows.usable(query.shape[2], query.dtype):
-    bias = jax.lax.expand_dims(bias, range(4 - bias.ndim))
+  if few_rows.usable(query.dtype):
     return few_rows.attend(query, key, value, bias, _attend)
   return _attend(query, key, value, bias)
 
 
 def _attend(query, key, value, bias):
-  """Does as `cached_attention` does; the bias of a key that is hidden is `_MASKED`."""
-  # Where that is added, float32 has no digits left for the score.
   scores = jnp.matmul(query, key, preferred_element_type=jnp.float32) + bias
   # The softmax's division comes after the product, where there is less to divide.
   weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
@@ -194,13 +193,13 @@ class Attention(nnx.Module):
     key, value = (self._of_heads(y, heads) for y in self.project_key_value(x))
     return key.swapaxes(2, 3), value
 
-  def attend_cached(self, x, key, value, bias, mask) -> jax.Array:
+  def attend_cached(self, x, key, value, bias) -> jax.Array:
     """Attends from sequences (b, n, d) to a cache of `project_cached`.
 
-    Bias and mask are as `cached_attention` takes them, with the heads of the cache.
+    The bias is as `cached_attention` takes it, with the heads of the cache.
     """
     query = self._of_heads(self.project_query(x), key.shape[1])
-    mixed = cached_attention(query, key, value, bias, mask)
+    mixed = cached_attention(query, key, value, bias)
     mixed = mixed.reshape(len(x), self.num_heads, x.shape[1], self.head_dim)
     return self.out(mixed.swapaxes(1, 2).reshape(*x.shape[:-1], -1))
 

@@ -32,6 +32,7 @@ constexpr int kLanes = 4, kSums = 16;
 
 constexpr int kAhead = 16;  // rows of the right side that are asked for ahead
 constexpr int kParts = 4;   // of the work, for each thread
+constexpr int64_t kChunk = 32;  // queries whose scores are made together
 
 using Vector = float __attribute__((vector_size(4 * kLanes)));
 using Integers = int32_t __attribute__((vector_size(4 * kLanes)));
@@ -211,25 +212,29 @@ float Weights(float* scores, const float* bias, int64_t bias_stride, int64_t cou
 ffi::Error Attend(ffi::ThreadPool pool, Floats query, Floats key, Floats value, Floats bias,
                   FloatsOut out) {
   auto q = query.dimensions();
-  int64_t heads = q[1], rows = q[2], head_dim = q[3], count = key.dimensions()[3];
+  int64_t heads = q[1], all_rows = q[2], head_dim = q[3], count = key.dimensions()[3];
   int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
   auto strides = BroadcastStrides(bias.dimensions());
   const float *queries = query.typed_data(), *keys = key.typed_data();
   const float *values = value.typed_data(), *biases = bias.typed_data();
   float* mixed = out->typed_data();
-  Share(pool, q[0] * heads, [=](int64_t i) {
+  int64_t chunks = (all_rows + kChunk - 1) / kChunk;
+  Share(pool, q[0] * heads * chunks, [=](int64_t unit) {
+    int64_t i = unit / chunks, first = unit % chunks * kChunk;
+    int64_t rows = std::min(kChunk, all_rows - first);
     thread_local std::vector<float> scores;
-    scores.resize(rows * padded);
-    const float* bias_here = biases + i / heads * strides[0] + i % heads * strides[1];
-    Product p{queries + i * rows * head_dim, keys + i * head_dim * count, scores.data(),
-              head_dim, head_dim, count, padded};
+    scores.resize(kChunk * padded);
+    const float* from = queries + (i * all_rows + first) * head_dim;
+    Product p{from,     keys + i * head_dim * count, scores.data(), head_dim,
+              head_dim, count,                       padded};
     Multiply(p, rows, count);
-    std::vector<float> sums(rows);
+    const float* bias_here = biases + i / heads * strides[0] + i % heads * strides[1];
+    float sums[kChunk];
     for (int64_t r = 0; r < rows; ++r) {
-      sums[r] = Weights(scores.data() + r * padded, bias_here + r * strides[2], strides[3],
-                        count, padded);
+      sums[r] = Weights(scores.data() + r * padded, bias_here + (first + r) * strides[2],
+                        strides[3], count, padded);
     }
-    float* to = mixed + i * rows * head_dim;
+    float* to = mixed + (i * all_rows + first) * head_dim;
     p = {scores.data(), values + i * count * head_dim, to, count, padded, head_dim, head_dim};
     Multiply(p, rows, head_dim);
     for (int64_t r = 0; r < rows; ++r) {

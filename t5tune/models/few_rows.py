@@ -15,14 +15,13 @@ from t5tune import native, partitioning
 _SOURCE = pathlib.Path(__file__).with_suffix(".cc")
 _HANDLERS = ("few_rows_blocks", "few_rows_attend")
 _BLOCK = 64  # columns
-_MOST_ROWS = 64  # of more, XLA is as fast
+MOST_ROWS = 64  # XLA multiplies more of them by a kernel as fast
 
 
-def usable(rows: int, dtype) -> bool:
-  """Returns whether products of so many rows, in this dtype, are better made here."""
+def usable(dtype) -> bool:
+  """Returns whether what is traced here can use this module, in this dtype."""
   return (
-    rows <= _MOST_ROWS
-    and dtype == jnp.float32
+    dtype == jnp.float32
     and partitioning.on_one_cpu_device()
     and native.register(_SOURCE, _HANDLERS)
   )

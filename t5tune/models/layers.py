@@ -123,8 +123,10 @@ def lay_out(module: nnx.Module, rows: int) -> None:
     module: its kernels are copied, those of all modules in it.
     rows: of every product.
   """
+  if rows > few_rows.MOST_ROWS:
+    return
   for _, part in nnx.iter_modules(module):
-    if isinstance(part, Dense) and few_rows.usable(rows, part.dtype):
+    if isinstance(part, Dense) and few_rows.usable(part.dtype):
       part.blocks = nnx.data(few_rows.lay_out(part.kernel[...]))
 
 

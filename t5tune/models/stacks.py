@@ -28,6 +28,13 @@ class EncoderLayer(nnx.Module):
     x = x + layers.dropout(h, self.dropout_rate, keys[3], broadcast_axis=-2)
     return partitioning.constrain(x, "batch", "length", "embed")
 
+  def infer(self, x, bias):
+    """Does as a call does, without dropout or gradient; the bias (b, h, s, s) masks."""
+    h = self.pre_attention_layer_norm(x)
+    key_value = self.attention.project_cached(h, bias.shape[1])
+    x = x + self.attention.attend_cached(h, *key_value, bias)
+    return x + self.mlp(self.pre_mlp_layer_norm(x), None)
+
 
 class DecoderLayer(nnx.Module):
   """Causal self-attention, cross-attention and MLP."""
@@ -55,7 +62,7 @@ class DecoderLayer(nnx.Module):
     x = x + layers.dropout(h, self.dropout_rate, keys[5], broadcast_axis=-2)
     return partitioning.constrain(x, "batch", "length", "embed")
 
-  def step(self, x, cache, cross_key_value, position, bias, self_mask, cross_mask):
+  def step(self, x, cache, cross_key_value, position, bias, cross_bias):
     """Decodes one position of n sequences against the cache.
 
     Args:
@@ -66,9 +73,9 @@ class DecoderLayer(nnx.Module):
         the second's n, ...
       cross_key_value: projections of the encoder's output: (b, h, k, s), (b, h, s, k).
       position: int32 scalar.
-      bias: (h, 1, t*n), or (h*n, 1, t).
-      self_mask: bool, broadcastable to (b, 1, n, t*n), or to (b, 1, 1, t).
-      cross_mask: bool (b, 1, 1, s).
+      bias: of self-attention, masked: broadcastable to (b, h, n, t*n), or to
+        (b, h*n, 1, t).
+      cross_bias: (b, 1, 1, s), which masks alone.
 
     Returns:
       (b, n, d) and the cache with `position` filled in.
@@ -80,10 +87,10 @@ class DecoderLayer(nnx.Module):
       jax.lax.dynamic_update_slice_in_dim(old, n, start, axis)
       for old, n, axis in zip(cache, new, (3, 2), strict=True)
     )
-    x = x + self.self_attention.attend_cached(h, *cache, bias, self_mask)
+    x = x + self.self_attention.attend_cached(h, *cache, bias)
     h = self.pre_cross_attention_layer_norm(x)
     x = x + self.encoder_decoder_attention.attend_cached(
-      h, *cross_key_value, None, cross_mask
+      h, *cross_key_value, cross_bias
     )
     return x + self.mlp(self.pre_mlp_layer_norm(x), None), cache
 
@@ -110,6 +117,15 @@ def stack(layer_class, config, count: int, rngs: nnx.Rngs) -> nnx.Module:
     return layer_class(config, rngs)
 
   return create(rngs.fork(split=count))
+
+
+def unstack(stacked: nnx.Module) -> list[nnx.Module]:
+  """Returns the layers of a stack one by one."""
+  graphdef, params = nnx.split(stacked)
+  count = jax.tree.leaves(params)[0].shape[0]
+  return [
+    nnx.merge(graphdef, jax.tree.map(lambda x, i=i: x[i], params)) for i in range(count)
+  ]
 
 
 def scan(body, config, stacked: nnx.Module, x, dropout_key):

@@ -187,12 +187,7 @@ class Decoder(nnx.Module):
 
   def layer_list(self, rows: int) -> list[stacks.DecoderLayer]:
     """Returns the layers one by one, as cached decoding of so many rows wants them."""
-    graphdef, params = nnx.split(self.layers)
-    count = self.config.num_decoder_layers
-    layer_list = [
-      nnx.merge(graphdef, jax.tree.map(lambda x, i=i: x[i], params))
-      for i in range(count)
-    ]
+    layer_list = stacks.unstack(self.layers)
     for layer in layer_list:
       layers.lay_out(layer, rows)
     return layer_list
@@ -299,6 +294,7 @@ class T5(nnx.Module):
     if not config.logits_via_embedding:
       layers.lay_out(self.decoder.logits_dense, rows)
     cross_mask = (encoder_segment_ids > 0)[:, None, None, :]
+    cross_bias = attention.masked(None, cross_mask)
     positions, slots = jnp.arange(max_length), jnp.arange(sequences)
     bias = self.decoder.relpos_bias(positions, positions)  # (h, t, t)
     bias = jnp.repeat(bias, sequences, axis=2 if change_places else 0)
@@ -318,17 +314,17 @@ class T5(nnx.Module):
     def step(tokens, position, cache, lineage=None):
       x = self.token_embedder(tokens)
       bias_here = jax.lax.dynamic_index_in_dim(bias, position, 1)
-      mask = self_mask(position, lineage)
-      own, cross, cross_mask = cache
+      own_bias = attention.masked(bias_here, self_mask(position, lineage))
+      own, cross, cross_bias = cache
       filled = []
       for layer, layer_own, layer_cross in zip(layer_list, own, cross, strict=True):
         x, layer_own = layer.step(
-          x, layer_own, layer_cross, position, bias_here, mask, cross_mask
+          x, layer_own, layer_cross, position, own_bias, cross_bias
         )
         filled.append(layer_own)
-      return self.logits(self.decoder.decoder_norm(x)), (filled, cross, cross_mask)
+      return self.logits(self.decoder.decoder_norm(x)), (filled, cross, cross_bias)
 
-    return step, ([empty] * len(layer_list), cross, cross_mask)
+    return step, ([empty] * len(layer_list), cross, cross_bias)
 
 
 def pad_vocab_size(config: T5Config, vocabulary_size: int) -> T5Config:

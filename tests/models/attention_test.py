@@ -78,7 +78,8 @@ def test_queries_attend_to_a_cache_as_they_do_together(beams, dtype, atol, with_
     some = slice(t, t + beams)
     bias_here = bias[:, some] if with_bias else None
     here = query[:, some].swapaxes(1, 2)
-    found = attention.cached_attention(here, *cache, bias_here, a["mask"][:, :, some])
+    masked = attention.masked(bias_here, a["mask"][:, :, some])
+    found = attention.cached_attention(here, *cache, masked)
     found = found.swapaxes(1, 2)
     assert found.dtype == together.dtype == dtype
     np.testing.assert_allclose(

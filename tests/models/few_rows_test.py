@@ -11,7 +11,7 @@ from t5tune.models import attention, few_rows
 
 @pytest.fixture(autouse=True)
 def compiled():
-  if not few_rows.usable(1, jnp.float32):
+  if not few_rows.usable(jnp.float32):
     pytest.skip("few_rows.cc cannot be compiled here")
 
 
@@ -76,7 +76,7 @@ def test_a_bias_of_fewer_axes(axes):
 def test_hidden_keys_and_rows_without_any():
   query, key, value = draw(2, 1, 1, 8) * 30, draw(2, 1, 8, 20), draw(2, 1, 20, 8)
   mask = np.arange(20) < np.array([7, 0])[:, None, None, None]
-  made = attention.cached_attention(query, key, value, None, mask)
+  made = attention.cached_attention(query, key, value, attention.masked(None, mask))
   seen = attended(query[:1], key[:1, :, :, :7], value[:1, :, :7], 0.0)
   np.testing.assert_allclose(made[:1], seen, atol=1e-5)
   np.testing.assert_allclose(made[1], value[1].mean(1, keepdims=True), atol=1e-5)
@@ -98,13 +98,12 @@ def test_many_at_once_in_a_loop():
     np.testing.assert_allclose(made[i], state, atol=1e-4)
 
 
-def test_what_is_better_left_to_xla():
-  assert not few_rows.usable(few_rows._MOST_ROWS + 1, jnp.float32)
-  assert not few_rows.usable(1, jnp.bfloat16)
+def test_what_is_left_to_xla():
+  assert not few_rows.usable(jnp.bfloat16)
   with jax.set_mesh(partitioning.make_mesh({"data": -1})):
-    assert not few_rows.usable(1, jnp.float32)
+    assert not few_rows.usable(jnp.float32)
   with jax.set_mesh(partitioning.make_mesh({}, jax.devices()[:1])):
-    assert few_rows.usable(1, jnp.float32)
+    assert few_rows.usable(jnp.float32)
 
 
 def test_a_program_for_another_device_holds_none_of_it():
