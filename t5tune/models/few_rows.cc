@@ -148,7 +148,8 @@ struct Progress {
 // for parts that others have begun alone: all threads may be in here, and none free.
 template <typename Work>
 void Share(ffi::ThreadPool& pool, int64_t count, Work work) {
-  int64_t parts = std::min(count, pool.num_threads() * kParts);
+  int64_t threads = std::max<int64_t>(pool.num_threads(), 1);
+  int64_t parts = std::min(count, threads * kParts);
   auto progress = std::make_shared<Progress>();
   auto run = [=] {
     for (int64_t part; (part = progress->next.fetch_add(1)) < parts;) {
@@ -157,9 +158,7 @@ void Share(ffi::ThreadPool& pool, int64_t count, Work work) {
       progress->done.fetch_add(1);
     }
   };
-  for (int64_t i = 1; i < std::min(pool.num_threads(), parts); ++i) {
-    pool.Schedule(decltype(run)(run));
-  }
+  for (int64_t i = 1; i < std::min(threads, parts); ++i) pool.Schedule(decltype(run)(run));
   run();
   while (progress->done.load() < parts) std::this_thread::yield();
 }
@@ -189,18 +188,30 @@ std::vector<int64_t> BroadcastStrides(ffi::Span<const int64_t> sizes) {
   return strides;
 }
 
-// Adds a bias to a row of scores; returns exp(scores - their largest), and their sum.
-float Weights(float* scores, const float* bias, int64_t bias_stride, int64_t count,
-              int64_t padded) {
-  float most = -std::numeric_limits<float>::infinity();
-  for (int64_t i = 0; i < count; ++i) {
-    scores[i] += bias[i * bias_stride];
-    most = std::max(most, scores[i]);
+// Adds a bias to a row of scores; returns the largest of the sums.
+float AddBias(float* scores, const float* bias, int64_t stride, int64_t count) {
+  Vector most = Vector{} - std::numeric_limits<float>::infinity();
+  int64_t i = 0;
+  for (; stride == 1 && i + kLanes <= count; i += kLanes) {
+    Vector sums = Load(scores + i) + Load(bias + i);
+    Store(sums, scores + i);
+    most = sums > most ? sums : most;
   }
+  float largest = most[0];
+  for (int lane = 1; lane < kLanes; ++lane) largest = std::max(largest, most[lane]);
+  for (; i < count; ++i) {
+    scores[i] += bias[i * stride];
+    largest = std::max(largest, scores[i]);
+  }
+  return largest;
+}
+
+// Makes weights exp(scores - largest) of a row of scores, 0 behind them; returns their sum.
+float MakeWeights(float* scores, float largest, int64_t count, int64_t padded) {
   std::fill(scores + count, scores + padded, -std::numeric_limits<float>::infinity());
   Vector sum{};
   for (int64_t i = 0; i < padded; i += kLanes) {
-    Vector weights = Exp(Load(scores + i) - most);
+    Vector weights = Exp(Load(scores + i) - largest);
     Store(weights, scores + i);
     sum += weights;
   }
@@ -231,8 +242,10 @@ ffi::Error Attend(ffi::ThreadPool pool, Floats query, Floats key, Floats value, 
     const float* bias_here = biases + i / heads * strides[0] + i % heads * strides[1];
     float sums[kChunk];
     for (int64_t r = 0; r < rows; ++r) {
-      sums[r] = Weights(scores.data() + r * padded, bias_here + (first + r) * strides[2],
-                        strides[3], count, padded);
+      float* row = scores.data() + r * padded;
+      float largest =
+          AddBias(row, bias_here + (first + r) * strides[2], strides[3], count);
+      sums[r] = MakeWeights(row, largest, count, padded);
     }
     float* to = mixed + (i * all_rows + first) * head_dim;
     p = {scores.data(), values + i * count * head_dim, to, count, padded, head_dim, head_dim};
