@@ -74,7 +74,7 @@ def register(source: pathlib.Path, handlers: Sequence[str]) -> bool:
     logging.getLogger(__name__).warning(
       "%s was not compiled, so decoding on this CPU takes longer: %s",
       source.name,
-      said[0] if said else e,
+      said[0],
     )
     return False
   return True
