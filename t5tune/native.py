@@ -70,11 +70,11 @@ def register(source: pathlib.Path, handlers: Sequence[str]) -> bool:
       capsule = jax.ffi.pycapsule(getattr(library, name))
       jax.ffi.register_ffi_target(f"t5tune_{name}", capsule, platform="cpu")
   except (OSError, subprocess.SubprocessError) as e:
-    said = (getattr(e, "stderr", None) or str(e)).strip().splitlines()
+    said = getattr(e, "stderr", None) or str(e) or repr(e)
     logging.getLogger(__name__).warning(
       "%s was not compiled, so decoding on this CPU takes longer: %s",
       source.name,
-      said[0],
+      said.strip().splitlines()[0],
     )
     return False
   return True
