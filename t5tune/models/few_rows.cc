@@ -30,7 +30,9 @@ constexpr int kLanes = 8, kSums = 8;
 constexpr int kLanes = 4, kSums = 16;
 #endif
 
-constexpr int kAhead = 16;  // rows of the right side that are asked for ahead
+// Rows of the right side that are asked for ahead, by the nearest cache and by the next.
+constexpr int kNear = 8, kFar = 96;
+constexpr int kCopied = 8;  // blocks that are laid out together
 constexpr int kParts = 4;   // of the work, for each thread
 constexpr int64_t kChunk = 32;  // queries whose scores are made together
 
@@ -87,8 +89,10 @@ void Tile(Product p) {
     Vector right[vectors];
 #pragma GCC unroll 32
     for (int v = 0; v < vectors; ++v) {
-      __builtin_prefetch(p.right + kAhead * p.right_stride + v * kLanes);
-      right[v] = Load(p.right + v * kLanes);
+      const float* from = p.right + v * kLanes;
+      __builtin_prefetch(from + kNear * p.right_stride);
+      __builtin_prefetch(from + kFar * p.right_stride, 0, 1);
+      right[v] = Load(from);
     }
 #pragma GCC unroll 32
     for (int r = 0; r < rows; ++r) {
@@ -163,12 +167,34 @@ void Share(ffi::ThreadPool& pool, int64_t count, Work work) {
   while (progress->done.load() < parts) std::this_thread::yield();
 }
 
-// x (rows, depth) times blocks of columns (blocks, depth, columns / blocks).
-ffi::Error Blocks(ffi::ThreadPool pool, Floats x, Floats kernel, FloatsOut out) {
+// Lays kernels (layers, depth, columns) out as (layers, blocks, depth, columns / blocks).
+ffi::Error LayOut(ffi::ThreadPool pool, Floats kernels, FloatsOut out) {
+  auto made = out->dimensions();
+  int64_t blocks = made[1], depth = made[2], wide = made[3];
+  int64_t groups = (blocks + kCopied - 1) / kCopied;
+  const float* all = kernels.typed_data();
+  float* to = out->typed_data();
+  Share(pool, made[0] * groups, [=](int64_t unit) {
+    int64_t layer = unit / groups, first = unit % groups * kCopied;
+    int64_t last = std::min(first + kCopied, blocks);
+    for (int64_t k = 0; k < depth; ++k) {  // what is read lies together
+      const float* row = all + (layer * depth + k) * blocks * wide;
+      for (int64_t block = first; block < last; ++block) {
+        std::memcpy(to + ((layer * blocks + block) * depth + k) * wide, row + block * wide,
+                    wide * sizeof(float));
+      }
+    }
+  });
+  return ffi::Error::Success();
+}
+
+// x (rows, depth) times the kernel of a layer, as `LayOut` has it.
+ffi::Error Blocks(ffi::ThreadPool pool, Floats x, Floats kernels, FloatsOut out,
+                  int64_t layer) {
   int64_t rows = x.dimensions()[0], depth = x.dimensions()[1];
-  int64_t blocks = kernel.dimensions()[0], wide = kernel.dimensions()[2];
-  Product all{x.typed_data(), kernel.typed_data(), out->typed_data(), depth, depth, wide,
-              blocks * wide};
+  int64_t blocks = kernels.dimensions()[1], wide = kernels.dimensions()[3];
+  const float* kernel = kernels.typed_data() + layer * blocks * depth * wide;
+  Product all{x.typed_data(), kernel, out->typed_data(), depth, depth, wide, blocks * wide};
   Share(pool, blocks, [=](int64_t block) {
     Product p = all;
     p.right += block * depth * wide;
@@ -259,9 +285,18 @@ ffi::Error Attend(ffi::ThreadPool pool, Floats query, Floats key, Floats value, 
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(
-    few_rows_blocks, Blocks,
-    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Ret<Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(few_rows_lay_out, LayOut,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Floats>()
+                                  .Ret<Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(few_rows_blocks, Blocks,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Floats>()
+                                  .Arg<Floats>()
+                                  .Ret<Floats>()
+                                  .Attr<int64_t>("layer"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(few_rows_attend, Attend,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()

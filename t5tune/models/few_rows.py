@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from t5tune import native, partitioning
 
 _SOURCE = pathlib.Path(__file__).with_suffix(".cc")
-_HANDLERS = ("few_rows_blocks", "few_rows_attend")
+_HANDLERS = ("few_rows_lay_out", "few_rows_blocks", "few_rows_attend")
 _BLOCK = 64  # columns
 MOST_ROWS = 64  # XLA multiplies more of them by a kernel as fast
 
@@ -27,36 +28,47 @@ def usable(dtype) -> bool:
   )
 
 
-def lay_out(kernel: jax.Array) -> jax.Array | None:
-  """Returns a kernel in blocks of columns, each one piece of memory.
+def lay_out(kernels: jax.Array) -> jax.Array | None:
+  """Returns the kernels of all layers in blocks of columns, each one piece of memory.
 
   Args:
-    kernel: float32 (in, out).
+    kernels: float32 (layers, in, out), or of one layer (in, out).
 
   Returns:
-    float32 (out / 64, in, 64), or None if `out` is no multiple of 64.
+    float32 (layers, out / 64, in, 64), or None if `out` is no multiple of 64.
   """
-  rows, columns = kernel.shape
+  *_, rows, columns = kernels.shape
   if columns % _BLOCK:
     return None
-  blocks = kernel.reshape(rows, columns // _BLOCK, _BLOCK).swapaxes(0, 1)
-  return jax.lax.optimization_barrier(blocks)  # once, and not for every product
+
+  kernels = kernels.reshape(-1, rows, columns)
+
+  def plain(kernels):
+    return kernels.reshape(len(kernels), rows, -1, _BLOCK).swapaxes(1, 2)
+
+  shape = jax.eval_shape(plain, kernels)
+  on_cpu = jax.ffi.ffi_call("t5tune_few_rows_lay_out", shape)
+  return jax.lax.platform_dependent(kernels, cpu=on_cpu, default=plain)
 
 
-def multiply(x: jax.Array, kernel: jax.Array, blocks: jax.Array) -> jax.Array:
+def multiply(
+  x: jax.Array, kernel: jax.Array, blocks: jax.Array, layer: int = 0
+) -> jax.Array:
   """Multiplies float32 (..., in) by a kernel (in, out).
 
   Args:
     x: the rows.
     kernel: for devices that are not CPUs, when a program is compiled for one from here.
-    blocks: the same, from `lay_out`.
+    blocks: the same, and those of the other layers, from `lay_out`. Its place among them
+      is not sliced from them: that would be a copy.
+    layer: which of them it is.
   """
-  columns = blocks.shape[0] * blocks.shape[2]
+  columns = blocks.shape[1] * blocks.shape[3]
 
   def on_cpu(x):
     shape = jax.ShapeDtypeStruct((x.size // x.shape[-1], columns), jnp.float32)
-    flat = x.reshape(-1, x.shape[-1])
-    made = jax.ffi.ffi_call("t5tune_few_rows_blocks", shape)(flat, blocks)
+    call = jax.ffi.ffi_call("t5tune_few_rows_blocks", shape)
+    made = call(x.reshape(-1, x.shape[-1]), blocks, layer=np.int64(layer))
     return made.reshape(*x.shape[:-1], columns)
 
   return jax.lax.platform_dependent(x, cpu=on_cpu, default=lambda x: x @ kernel)

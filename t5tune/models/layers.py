@@ -7,6 +7,7 @@ v vocab, r relative buckets, l layers.
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +74,8 @@ class Dense(nnx.Module):
   The result is of `dtype`, or float32 where it is `wide`. See `lora.py`.
   """
 
-  blocks = None  # the kernel as `few_rows.lay_out` has it
+  blocks = None  # the kernels of all layers as `few_rows.lay_out` has them
+  layer = 0  # which of them is this one's
 
   def __init__(
     self,
@@ -101,7 +103,7 @@ class Dense(nnx.Module):
   def _product(self, x: jax.Array) -> jax.Array:
     if self.blocks is None:
       return products.matmul(self.wide, x, self.kernel[...])
-    return few_rows.multiply(x, self.kernel[...], self.blocks)
+    return few_rows.multiply(x, self.kernel[...], self.blocks, self.layer)
 
   def __call__(self, x: jax.Array, lora_key: jax.Array | None = None) -> jax.Array:
     """Maps (..., in) to (..., out); `lora_key` is for the dropout of LoRA alone."""
@@ -114,20 +116,23 @@ class Dense(nnx.Module):
     return y + inner @ self.lora_b[...].astype(self.dtype)
 
 
-def lay_out(module: nnx.Module, rows: int) -> None:
+def lay_out(stacked: nnx.Module, layer_list: Sequence[nnx.Module], rows: int) -> None:
   """Lays kernels out as products of so many rows want them, to be read fast.
 
   To be called where a program begins, for all products that it will make.
 
   Args:
-    module: its kernels are copied, those of all modules in it.
+    stacked: layers as one module; their kernels are copied.
+    layer_list: the same one by one, which will multiply by what was laid out.
     rows: of every product.
   """
   if rows > few_rows.MOST_ROWS:
     return
-  for _, part in nnx.iter_modules(module):
-    if isinstance(part, Dense) and few_rows.usable(part.dtype):
-      part.blocks = nnx.data(few_rows.lay_out(part.kernel[...]))
+  for (_, whole), *parts in zip(*map(nnx.iter_modules, (stacked, *layer_list))):
+    if isinstance(whole, Dense) and few_rows.usable(whole.dtype):
+      blocks = few_rows.lay_out(whole.kernel[...])
+      for i, (_, part) in enumerate(parts):
+        part.blocks, part.layer = nnx.data(blocks), i
 
 
 class Embed(nnx.Module):

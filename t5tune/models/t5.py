@@ -188,8 +188,7 @@ class Decoder(nnx.Module):
   def layer_list(self, rows: int) -> list[stacks.DecoderLayer]:
     """Returns the layers one by one, as cached decoding of so many rows wants them."""
     layer_list = stacks.unstack(self.layers)
-    for layer in layer_list:
-      layers.lay_out(layer, rows)
+    layers.lay_out(self.layers, layer_list, rows)
     return layer_list
 
 
@@ -292,7 +291,8 @@ class T5(nnx.Module):
     rows = len(encoded) * sequences
     layer_list = self.decoder.layer_list(rows)
     if not config.logits_via_embedding:
-      layers.lay_out(self.decoder.logits_dense, rows)
+      logits_dense = self.decoder.logits_dense
+      layers.lay_out(logits_dense, [logits_dense], rows)
     cross_mask = (encoder_segment_ids > 0)[:, None, None, :]
     cross_bias = attention.masked(None, cross_mask)
     positions, slots = jnp.arange(max_length), jnp.arange(sequences)

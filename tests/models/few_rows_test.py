@@ -36,6 +36,16 @@ def test_rows_times_a_kernel(rows, depth, columns):
   check(made[:, 0], x, kernel)
 
 
+@pytest.mark.parametrize("columns", [64, 448, 512, 1088])
+def test_the_kernels_of_layers(columns):
+  kernels, x = draw(3, 5, columns), draw(2, 5)
+  blocks = few_rows.lay_out(jnp.asarray(kernels))
+  wanted = kernels.reshape(3, 5, -1, 64).swapaxes(1, 2)
+  np.testing.assert_array_equal(blocks, wanted)
+  for layer, kernel in enumerate(kernels):
+    check(few_rows.multiply(x, kernel, blocks, layer), x, kernel)
+
+
 def test_a_kernel_of_odd_width_is_left_to_xla():
   assert few_rows.lay_out(jnp.zeros((32, 100))) is None
 

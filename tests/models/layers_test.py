@@ -135,7 +135,7 @@ def test_a_kernel_laid_out_for_few_rows_gives_the_same(factors, columns, dtype):
     return made
 
   plain, other = build(), build()
-  layers.lay_out(other, 6)
+  layers.lay_out(other, [other], 6)
   laid_out = few_rows.usable(plain.dtype) and columns != 100
   assert (other.blocks is not None) == laid_out
   x = jax.random.normal(jax.random.key(2), (3, 2, 32), dtype)
