@@ -128,7 +128,9 @@ def lay_out(stacked: nnx.Module, layer_list: Sequence[nnx.Module], rows: int) ->
   """
   if rows > few_rows.MOST_ROWS:
     return
-  for (_, whole), *parts in zip(*map(nnx.iter_modules, (stacked, *layer_list))):
+  for (_, whole), *parts in zip(
+    *map(nnx.iter_modules, (stacked, *layer_list)), strict=True
+  ):
     if isinstance(whole, Dense) and few_rows.usable(whole.dtype):
       blocks = few_rows.lay_out(whole.kernel[...])
       for i, (_, part) in enumerate(parts):
