@@ -113,7 +113,8 @@ def _as_lines(text: str, lines: str) -> str:
 @functools.cache
 def _scorer(profile: Profile) -> rouge_scorer.RougeScorer:
   if profile.tokens == "rouge-score":
-    return rouge_scorer.RougeScorer(profile.keys, use_stemmer=profile.stemmer)
+    words = rouge_tokens.RougeScoreTokenizer(profile.stemmer)
+    return rouge_scorer.RougeScorer(profile.keys, tokenizer=words)
   own = rouge_tokens.PyRougeTokenizer(profile.stemmer)
   return rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeLsum"], tokenizer=own)
 
