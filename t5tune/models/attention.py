@@ -111,7 +111,11 @@ def masked(bias: jax.Array | None, mask: jax.Array) -> jax.Array:
 
 
 def cached_attention(
-  query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  bias: jax.Array,
+  used: jax.Array | int | None = None,
 ) -> jax.Array:
   """Attends where no gradient is asked for, to keys and values of `project_cached`.
 
@@ -124,12 +128,15 @@ def cached_attention(
     key: (b, h, k, s).
     value: (b, h, s, k).
     bias: float32, of four axes that broadcast to (b, h, n, s), from `masked`.
+    used: int32 scalar, how many of the keys any query sees; the bias hides all behind
+      them, which then need not be read. None for all.
 
   Returns:
     (b, h, n, k) in the dtype of `query`; scores and softmax are float32.
   """
   if few_rows.usable(query.dtype):
-    return few_rows.attend(query, key, value, bias, _attend)
+    used = key.shape[3] if used is None else used
+    return few_rows.attend(query, key, value, bias, used, _attend)
   return _attend(query, key, value, bias)
 
 
@@ -193,13 +200,13 @@ class Attention(nnx.Module):
     key, value = (self._of_heads(y, heads) for y in self.project_key_value(x))
     return key.swapaxes(2, 3), value
 
-  def attend_cached(self, x, key, value, bias) -> jax.Array:
+  def attend_cached(self, x, key, value, bias, used=None) -> jax.Array:
     """Attends from sequences (b, n, d) to a cache of `project_cached`.
 
-    The bias is as `cached_attention` takes it, with the heads of the cache.
+    The rest is as `cached_attention` takes it, with the heads of the cache.
     """
     query = self._of_heads(self.project_query(x), key.shape[1])
-    mixed = cached_attention(query, key, value, bias)
+    mixed = cached_attention(query, key, value, bias, used)
     mixed = mixed.reshape(len(x), self.num_heads, x.shape[1], self.head_dim)
     return self.out(mixed.swapaxes(1, 2).reshape(*x.shape[:-1], -1))
 

@@ -244,12 +244,13 @@ float MakeWeights(float* scores, float largest, int64_t count, int64_t padded) {
   return Sum(sum);
 }
 
-// Attends from query (b, h, n, k) to key (b, h, k, s) and value (b, h, s, k), with a bias
-// that broadcasts to (b, h, n, s).
+// Attends from query (b, h, n, k) to the first `used` of key (b, h, k, s) and value
+// (b, h, s, k), with a bias that broadcasts to (b, h, n, s).
 ffi::Error Attend(ffi::ThreadPool pool, Floats query, Floats key, Floats value, Floats bias,
-                  FloatsOut out) {
+                  ffi::Buffer<ffi::S32> used, FloatsOut out) {
   auto q = query.dimensions();
-  int64_t heads = q[1], all_rows = q[2], head_dim = q[3], count = key.dimensions()[3];
+  int64_t heads = q[1], all_rows = q[2], head_dim = q[3], all_keys = key.dimensions()[3];
+  int64_t count = std::clamp<int64_t>(*used.typed_data(), 1, all_keys);
   int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
   auto strides = BroadcastStrides(bias.dimensions());
   const float *queries = query.typed_data(), *keys = key.typed_data();
@@ -262,8 +263,8 @@ ffi::Error Attend(ffi::ThreadPool pool, Floats query, Floats key, Floats value, 
     thread_local std::vector<float> scores;
     scores.resize(kChunk * padded);
     const float* from = queries + (i * all_rows + first) * head_dim;
-    Product p{from,     keys + i * head_dim * count, scores.data(), head_dim,
-              head_dim, count,                       padded};
+    Product p{from,     keys + i * head_dim * all_keys, scores.data(), head_dim,
+              head_dim, all_keys,                       padded};
     Multiply(p, rows, count);
     const float* bias_here = biases + i / heads * strides[0] + i % heads * strides[1];
     float sums[kChunk];
@@ -274,7 +275,8 @@ ffi::Error Attend(ffi::ThreadPool pool, Floats query, Floats key, Floats value, 
       sums[r] = MakeWeights(row, largest, count, padded);
     }
     float* to = mixed + (i * all_rows + first) * head_dim;
-    p = {scores.data(), values + i * count * head_dim, to, count, padded, head_dim, head_dim};
+    p = {scores.data(), values + i * all_keys * head_dim, to, count, padded, head_dim,
+         head_dim};
     Multiply(p, rows, head_dim);
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t k = 0; k < head_dim; ++k) to[r * head_dim + k] /= sums[r];
@@ -304,4 +306,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(few_rows_attend, Attend,
                                   .Arg<Floats>()
                                   .Arg<Floats>()
                                   .Arg<Floats>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
                                   .Ret<Floats>());

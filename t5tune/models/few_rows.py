@@ -79,6 +79,7 @@ def attend(
   key: jax.Array,
   value: jax.Array,
   bias: jax.Array,
+  used: jax.Array | int,
   plain: Callable[..., jax.Array],
 ) -> jax.Array:
   """Attends as `attention.cached_attention` does.
@@ -88,11 +89,15 @@ def attend(
     key: float32 (b, h, k, s).
     value: float32 (b, h, s, k).
     bias: float32, of four axes that broadcast to (b, h, n, s); it masks, too.
-    plain: the same, for devices that are not CPUs.
+    used: int32 scalar, of the keys those that are read: the bias hides all behind them.
+    plain: the same of the others, for devices that are not CPUs.
 
   Returns:
     float32 (b, h, n, k).
   """
   shape = jax.ShapeDtypeStruct(query.shape, jnp.float32)
   on_cpu = jax.ffi.ffi_call("t5tune_few_rows_attend", shape)
-  return jax.lax.platform_dependent(query, key, value, bias, cpu=on_cpu, default=plain)
+  used = jnp.asarray(used, jnp.int32)
+  return jax.lax.platform_dependent(
+    query, key, value, bias, used, cpu=on_cpu, default=lambda *all: plain(*all[:-1])
+  )

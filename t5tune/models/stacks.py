@@ -82,12 +82,13 @@ class DecoderLayer(nnx.Module):
     """
     h = self.pre_self_attention_layer_norm(x)
     new = self.self_attention.project_cached(h, cache[0].shape[1])
-    start = position * new[0].shape[3]
+    count = new[0].shape[3]  # of keys a position
+    start = position * count
     cache = tuple(
       jax.lax.dynamic_update_slice_in_dim(old, n, start, axis)
       for old, n, axis in zip(cache, new, (3, 2), strict=True)
     )
-    x = x + self.self_attention.attend_cached(h, *cache, bias)
+    x = x + self.self_attention.attend_cached(h, *cache, bias, start + count)
     h = self.pre_cross_attention_layer_norm(x)
     x = x + self.encoder_decoder_attention.attend_cached(
       h, *cross_key_value, cross_bias

@@ -57,8 +57,8 @@ def attended(query, key, value, bias):
   return weights @ value / weights.sum(-1, keepdims=True)
 
 
-def attend(query, key, value, bias):
-  return few_rows.attend(query, key, value, bias, attention._attend)
+def attend(query, key, value, bias, used=2**31 - 1):
+  return few_rows.attend(query, key, value, bias, used, attention._attend)
 
 
 @pytest.mark.parametrize("keys", [1, 5, 16, 37, 64, 100, 256, 515])
@@ -81,6 +81,16 @@ def test_a_bias_of_fewer_axes(axes):
   bias = draw(*(1 if i in axes else n for i, n in enumerate((2, 3, 4, 5))))
   made = jax.jit(attend)(query, key, value, bias)
   np.testing.assert_allclose(made, attended(query, key, value, bias), atol=1e-5)
+
+
+@pytest.mark.parametrize("used", [1, 7, 16, 37, 40])
+def test_keys_that_are_not_used_are_not_read(used):
+  query, key, value = draw(2, 3, 4, 8), draw(2, 3, 8, 40), draw(2, 3, 40, 8)
+  bias = draw(2, 3, 4, 40)
+  wanted = attended(query, key[..., :used], value[:, :, :used], bias[..., :used])
+  key[..., used:], value[:, :, used:], bias[..., used:] = np.nan, np.nan, np.nan
+  made = jax.jit(attend)(query, key, value, bias, used)
+  np.testing.assert_allclose(made, wanted, atol=1e-5)
 
 
 def test_hidden_keys_and_rows_without_any():
