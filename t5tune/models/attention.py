@@ -93,11 +93,11 @@ def dot_product_attention(
   weights = jax.nn.softmax(scores, axis=-1)
 
   # The backward pass computes this again: the weights are kept as softmax made them, and
-  # not a second time as they were cast and dropped.
+  # not a second time as they were cast. A mask for all queries drops keys' weights as it
+  # drops their values, which are fewer.
   def mix(weights, value, dropout_key):
-    weights = weights.astype(value.dtype)
-    weights = layers.dropout(weights, dropout_rate, dropout_key, broadcast_axis=-2)
-    return products.mix(weights, value).swapaxes(1, 2)
+    value = layers.dropout(value, dropout_rate, dropout_key, broadcast_axis=-1)
+    return products.mix(weights.astype(value.dtype), value).swapaxes(1, 2)
 
   return jax.checkpoint(mix, prevent_cse=unrolled)(weights, value, dropout_key)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5tune.models import attention
+from t5tune.models import attention, layers
 
 B, T, S, H, K = 3, 5, 7, 4, 8
 
@@ -93,6 +93,33 @@ def test_a_fully_masked_query_gives_no_nan():
   value, gradient = jax.value_and_grad(total)(jnp.asarray(a["query"]))
   assert np.isfinite(value)
   assert np.all(gradient == 0)
+
+
+@pytest.mark.parametrize("dtype,atol", [("float32", 1e-5), ("bfloat16", 3e-2)])
+def test_attention_dropout_is_of_the_weights(dtype, atol):
+  a, key = draw(4), jax.random.key(0)
+  query, keys, value = (jnp.asarray(a[k], dtype) for k in ("query", "key", "value"))
+
+  def ours(query, keys, value):
+    return attention.dot_product_attention(
+      query, keys, value, a["bias"], a["mask"], 0.4, key
+    )
+
+  def plain(query, keys, value):
+    scores = jnp.einsum("bthk,bshk->bhts", query, keys) + a["bias"]
+    weights = jax.nn.softmax(jnp.where(a["mask"], scores, -1e10).astype(jnp.float32))
+    dropped = layers.dropout(weights, 0.4, key, broadcast_axis=-2)
+    return jnp.einsum("bhts,bshk->bthk", dropped.astype(dtype), value)
+
+  every, back = (query, keys, value), jax.random.normal(key, query.shape)
+
+  def made(attend):
+    gradient = jax.grad(lambda *x: jnp.sum(attend(*x) * back), (0, 1, 2))
+    return attend(*every), *gradient(*every)
+
+  for found, expected in zip(made(ours), made(plain), strict=True):
+    found, expected = (x.astype(jnp.float32) for x in (found, expected))
+    np.testing.assert_allclose(found, expected, atol=10 * atol, rtol=atol)
 
 
 def test_attention_dropout_serves_all_queries_with_one_mask():
