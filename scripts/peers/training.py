@@ -78,6 +78,10 @@ class HuggingFace:
 
     self._torch, self._bfloat16 = torch, bfloat16
     model = transformers.T5ForConditionalGeneration(transformers.T5Config(**shape))
+    with torch.no_grad():
+      # As T5X draws it, and we do. Drawn at 1 it gives logits so far apart that
+      # probabilities underflow, and CPUs are slow at such numbers; trained ones are not so.
+      model.lm_head.weight *= shape["d_model"] ** -0.5
     if lora_rank is not None:
       import peft
 
