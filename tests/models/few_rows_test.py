@@ -26,8 +26,8 @@ def check(made, left, right):
 
 
 @pytest.mark.parametrize("columns", [64, 192, 640])
-@pytest.mark.parametrize("depth", [1, 3, 32, 129])
-@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 15, 64])
+@pytest.mark.parametrize("depth", [1, 32, 129])
+@pytest.mark.parametrize("rows", [1, 3, 8, 15, 64])
 def test_rows_times_a_kernel(rows, depth, columns):
   x, kernel = draw(rows, depth), draw(depth, columns)
   blocks = few_rows.lay_out(jnp.asarray(kernel))
@@ -61,8 +61,8 @@ def attend(query, key, value, bias, used=2**31 - 1):
   return few_rows.attend(query, key, value, bias, used, attention._attend)
 
 
-@pytest.mark.parametrize("keys", [1, 5, 16, 37, 64, 100, 256, 515])
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 8, 13])
+@pytest.mark.parametrize("keys", [1, 16, 37, 100, 515])
+@pytest.mark.parametrize("rows", [1, 3, 7, 8, 40])
 @pytest.mark.parametrize("head_dim", [4, 64, 100])
 def test_attention(rows, head_dim, keys):
   query, key = draw(2, 3, rows, head_dim) / head_dim**0.5, draw(2, 3, head_dim, keys)
