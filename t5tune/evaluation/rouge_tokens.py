@@ -23,7 +23,7 @@ class RougeScoreTokenizer(tokenizers.Tokenizer):
   """rouge-score's own words, each of which is reduced to its stem but once.
 
   rouge-score reduces all words of a reference again for every answer to it, which took
-  three quarters of its time.
+  two thirds of its time.
   """
 
   def __init__(self, stemmer: bool = True):

@@ -20,6 +20,7 @@ namespace {
 namespace ffi = xla::ffi;
 using Floats = ffi::Buffer<ffi::F32>;
 using FloatsOut = ffi::ResultBuffer<ffi::F32>;
+using Integer = ffi::Buffer<ffi::S32>;
 
 // Floats in a register, and registers that hold sums.
 #if defined(__AVX512F__)
@@ -32,8 +33,8 @@ constexpr int kLanes = 4, kSums = 16;
 
 // Rows of the right side that are asked for ahead, by the nearest cache and by the next.
 constexpr int kNear = 8, kFar = 96;
-constexpr int kCopied = 8;  // blocks that are laid out together
-constexpr int kParts = 4;   // of the work, for each thread
+constexpr int kCopied = 8;      // blocks that are laid out together
+constexpr int kParts = 4;       // of the work, for each thread
 constexpr int64_t kChunk = 32;  // queries whose scores are made together
 
 using Vector = float __attribute__((vector_size(4 * kLanes)));
@@ -247,7 +248,7 @@ float MakeWeights(float* scores, float largest, int64_t count, int64_t padded) {
 // Attends from query (b, h, n, k) to the first `used` of key (b, h, k, s) and value
 // (b, h, s, k), with a bias that broadcasts to (b, h, n, s).
 ffi::Error Attend(ffi::ThreadPool pool, Floats query, Floats key, Floats value, Floats bias,
-                  ffi::Buffer<ffi::S32> used, FloatsOut out) {
+                  Integer used, FloatsOut out) {
   auto q = query.dimensions();
   int64_t heads = q[1], all_rows = q[2], head_dim = q[3], all_keys = key.dimensions()[3];
   int64_t count = std::clamp<int64_t>(*used.typed_data(), 1, all_keys);
@@ -306,5 +307,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(few_rows_attend, Attend,
                                   .Arg<Floats>()
                                   .Arg<Floats>()
                                   .Arg<Floats>()
-                                  .Arg<ffi::Buffer<ffi::S32>>()
+                                  .Arg<Integer>()
                                   .Ret<Floats>());

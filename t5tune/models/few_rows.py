@@ -40,7 +40,6 @@ def lay_out(kernels: jax.Array) -> jax.Array | None:
   *_, rows, columns = kernels.shape
   if columns % _BLOCK:
     return None
-
   kernels = kernels.reshape(-1, rows, columns)
 
   def plain(kernels):
@@ -59,8 +58,8 @@ def multiply(
   Args:
     x: the rows.
     kernel: for devices that are not CPUs, when a program is compiled for one from here.
-    blocks: the same, and those of the other layers, from `lay_out`. Its place among them
-      is not sliced from them: that would be a copy.
+    blocks: the same among those of all layers, from `lay_out`. They come whole: a slice
+      of them would be a copy.
     layer: which of them it is.
   """
   columns = blocks.shape[1] * blocks.shape[3]
