@@ -3,13 +3,15 @@
 All attention of the model goes through `dot_product_attention`.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
 
 from t5tune import partitioning
-from t5tune.models import few_rows, layers, lora, products
+from t5tune.models import cpu_attention, few_rows, layers, lora, products
 
 # T5X's value: large, yet finite, so that a fully masked row gives no NaN.
 _MASKED = -1e10
@@ -85,6 +87,17 @@ def dot_product_attention(
   Returns:
     (b, t, h, k) in the dtype of `query`; scores and softmax are float32.
   """
+  # A mask for all queries drops keys' weights as it drops their values, which are fewer.
+  by_head = value.swapaxes(1, 2)
+  by_head = layers.dropout(by_head, dropout_rate, dropout_key, broadcast_axis=-1)
+  value = by_head.swapaxes(1, 2)
+  plain = functools.partial(_attend_plainly, unrolled)
+  if cpu_attention.usable(query.dtype):
+    return cpu_attention.attend(plain, query, key, value, bias, mask)
+  return plain(query, key, value, bias, mask)
+
+
+def _attend_plainly(unrolled, query, key, value, bias, mask):
   query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
   scores = products.scores(query, key)
   if bias is not None:
@@ -93,13 +106,11 @@ def dot_product_attention(
   weights = jax.nn.softmax(scores, axis=-1)
 
   # The backward pass computes this again: the weights are kept as softmax made them, and
-  # not a second time as they were cast. A mask for all queries drops keys' weights as it
-  # drops their values, which are fewer.
-  def mix(weights, value, dropout_key):
-    value = layers.dropout(value, dropout_rate, dropout_key, broadcast_axis=-1)
+  # not a second time as they were cast.
+  def mix(weights, value):
     return products.mix(weights.astype(value.dtype), value).swapaxes(1, 2)
 
-  return jax.checkpoint(mix, prevent_cse=unrolled)(weights, value, dropout_key)
+  return jax.checkpoint(mix, prevent_cse=unrolled)(weights, value)
 
 
 def masked(bias: jax.Array | None, mask: jax.Array) -> jax.Array:
