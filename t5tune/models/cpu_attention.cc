@@ -24,6 +24,7 @@ using FloatsOut = ffi::ResultBuffer<ffi::F32>;
 using Mask = ffi::Buffer<ffi::PRED>;
 
 constexpr int64_t kChunk = 32;    // queries whose scores are made together
+constexpr int64_t kExampleParts = 4;
 constexpr float kMasked = -1e10;  // as in attention.py
 constexpr int kRows = kRegisters == 32 ? 8 : 4, kWide = kRegisters == 32 ? 4 : 2;  // vectors; sums of a tile
 
@@ -373,8 +374,7 @@ ffi::Error Forward(ffi::ThreadPool pool, ffi::AnyBuffer query, ffi::AnyBuffer ke
   });
 }
 
-// The gradients of query, key and value, and, if there is place, those of the bias: for each of
-// some parts of the examples their sum (parts, h, t, s).
+// The gradients of query, key and value, and, if there is place, that of the bias.
 ffi::Error Backward(ffi::ThreadPool pool, ffi::AnyBuffer query, ffi::AnyBuffer key,
                     ffi::AnyBuffer value, Floats bias, Mask mask, Floats softmax,
                     ffi::AnyBuffer out, ffi::AnyBuffer of_out,
@@ -385,15 +385,24 @@ ffi::Error Backward(ffi::ThreadPool pool, ffi::AnyBuffer query, ffi::AnyBuffer k
     auto data = [](ffi::Result<ffi::AnyBuffer>& to) { return static_cast<T*>(to->untyped_data()); };
     Inputs<T> in{query, key, value, bias, mask};
     Gradients<T> g{softmax, out, of_out, data(of_query), data(of_key), data(of_value)};
-    int64_t parts = of_bias->dimensions()[0], examples = in.Examples();
-    int64_t size = of_bias->element_count() / (parts * in.Heads());
-    float* biases = of_bias->typed_data();
-    Share(pool, parts * in.Heads(), [=](int64_t unit) {
-      float* to = size ? biases + unit * size : nullptr;
-      int64_t part = unit / in.Heads(), head = unit % in.Heads();
+    // A head's bias has a gradient from every example: some parts of them are added up apart.
+    int64_t examples = in.Examples(), heads = in.Heads();
+    int64_t parts = std::min(kExampleParts, examples), all = of_bias->element_count();
+    int64_t size = all / heads;
+    float* first = of_bias->typed_data();
+    float* others = Kept<10>((parts - 1) * all);
+    Share(pool, parts * heads, [=](int64_t unit) {
+      int64_t part = unit / heads, head = unit % heads;
+      float* to = size ? (part ? others + (part - 1) * all : first) + head * size : nullptr;
       std::fill(to, to + size, 0.0f);
       for (int64_t i = part * examples / parts; i < (part + 1) * examples / parts; ++i) {
         BackOne(in, g, i, head, to);
+      }
+    });
+    Share(pool, heads, [=](int64_t head) {
+      for (int64_t part = 1; part < parts; ++part) {
+        const float* from = others + (part - 1) * all + head * size;
+        for (int64_t i = 0; i < size; ++i) first[head * size + i] += from[i];
       }
     });
   });

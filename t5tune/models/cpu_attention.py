@@ -17,7 +17,6 @@ from t5tune import native, partitioning
 
 _SOURCE = pathlib.Path(__file__).with_suffix(".cc")
 _HANDLERS = ("cpu_attention_forward", "cpu_attention_backward")
-_PARTS = 4  # of the examples, each with a sum of the bias's gradients
 
 
 def usable(dtype) -> bool:
@@ -88,15 +87,13 @@ def _backward(plain, kept, gradient):
   if isinstance(gradient, custom_derivatives.SymbolicZero):
     return None, None, None, None, None
   like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)  # noqa: E731
-  parts = min(_PARTS, len(query))
   size = bias.shape if bias_trains else (query.shape[2], 0, 0)
-  of_bias = jax.ShapeDtypeStruct((parts, *size), jnp.float32)
+  of_bias = jax.ShapeDtypeStruct(size, jnp.float32)
   shapes = like(query), like(key), like(key), of_bias
 
   def on_cpu(inputs, softmax, made, gradient):
     call = jax.ffi.ffi_call("t5tune_cpu_attention_backward", shapes)
-    *found, of_bias = call(*_given(*inputs), softmax, made, gradient)
-    return *found, of_bias.sum(axis=0)
+    return tuple(call(*_given(*inputs), softmax, made, gradient))
 
   def otherwise(inputs, softmax, made, gradient):
     *found, of_bias = jax.vjp(lambda *x: plain(*x, mask), *inputs[:4])[1](gradient)
