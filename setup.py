@@ -50,7 +50,7 @@ setuptools.setup(
     "t5tune.gin.models": ["*.gin"],
     "t5tune.gin.runs": ["*.gin"],
     "t5tune.gin.t5x": ["*.gin"],
-    "t5tune.models": ["*.cc"],
+    "t5tune.models": ["*.cc", "*.h"],
     "t5tune.reporting": ["report.html"],
     "t5tune.tasks": ["vocabularies/*"],
   },

@@ -55,7 +55,7 @@ def register(source: pathlib.Path, handlers: Sequence[str]) -> bool:
   """Compiles a C++ file, and registers its handlers as XLA FFI targets of the CPU.
 
   Args:
-    source: the file.
+    source: the file; it may include headers of its folder.
     handlers: symbols that it defines by XLA_FFI_DEFINE_HANDLER_SYMBOL; the targets are
       called `t5tune_` and the symbol.
 
@@ -72,7 +72,7 @@ def register(source: pathlib.Path, handlers: Sequence[str]) -> bool:
   except (OSError, subprocess.SubprocessError) as e:
     said = getattr(e, "stderr", None) or str(e) or repr(e)
     logging.getLogger(__name__).warning(
-      "%s was not compiled, so decoding on this CPU takes longer: %s",
+      "%s was not compiled, so this CPU takes longer: %s",
       source.name,
       said.strip().splitlines()[0],
     )
@@ -91,7 +91,9 @@ def _compiled(source: pathlib.Path, headers: str) -> pathlib.Path:
 
   tune = "-march" if platform.machine().lower() in ("x86_64", "amd64") else "-mcpu"
   command = [*_compiler(), *_FLAGS, f"{tune}=native", f"-I{headers}", str(source)]
-  told = (source.read_bytes(), " ".join(command).encode(), jaxlib.__version__.encode())
+  files = [source, *sorted(source.parent.glob("*.h"))]  # it may include any of them
+  told = [*(file.read_bytes() for file in files), " ".join(command).encode()]
+  told.append(jaxlib.__version__.encode())
   key = hashlib.sha256(b"\0".join(told)).hexdigest()[:16]
   library = folder() / f"{source.stem}-{key}.so"
   if not library.exists():

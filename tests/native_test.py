@@ -83,7 +83,7 @@ def test_without_a_compiler_all_goes_on(source, caplog, monkeypatch):
   monkeypatch.setenv("CXX", "")
   monkeypatch.setenv("PATH", str(source.parent))
   assert refused(source, caplog) == (
-    "twice.cc was not compiled, so decoding on this CPU takes longer: there is no C++"
+    "twice.cc was not compiled, so this CPU takes longer: there is no C++"
     " compiler (c++, g++, clang++)"
   )
 

@@ -3,8 +3,6 @@
 All attention of the model goes through `dot_product_attention`.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -69,6 +67,7 @@ def dot_product_attention(
   dropout_rate: float = 0.0,
   dropout_key: jax.Array | None = None,
   unrolled: bool = True,
+  fused: bool = True,
 ) -> jax.Array:
   """Attends without scaling (T5 folds 1/sqrt(k) into the query's initialiser).
 
@@ -77,12 +76,14 @@ def dot_product_attention(
     key: (b, s, h, k).
     value: (b, s, h, k).
     bias: float32 (h, t, s), or None.
-    mask: bool, broadcastable to (b, h, t, s); False hides a key.
+    mask: bool (b, 1, t, s); False hides a key.
     dropout_rate: share of attention weights dropped.
     dropout_key: PRNG key, or None for no dropout. One mask serves all query
       positions, as in T5X.
     unrolled: whether layers run outside of a scan, where the compiler would see that
       the backward pass computes something again, and keep it after all.
+    fused: whether one kernel may do it, where there is one for the device; see
+      `cpu_attention`.
 
   Returns:
     (b, t, h, k) in the dtype of `query`; scores and softmax are float32.
@@ -91,13 +92,12 @@ def dot_product_attention(
   by_head = value.swapaxes(1, 2)
   by_head = layers.dropout(by_head, dropout_rate, dropout_key, broadcast_axis=-1)
   value = by_head.swapaxes(1, 2)
-  plain = functools.partial(_attend_plainly, unrolled)
-  if cpu_attention.usable(query.dtype):
-    return cpu_attention.attend(plain, query, key, value, bias, mask)
-  return plain(query, key, value, bias, mask)
+  if fused and cpu_attention.usable(query.dtype):
+    return cpu_attention.attend(query, key, value, bias, mask)
+  return _by_xla(query, key, value, bias, mask, unrolled)
 
 
-def _attend_plainly(unrolled, query, key, value, bias, mask):
+def _by_xla(query, key, value, bias, mask, unrolled):
   query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
   scores = products.scores(query, key)
   if bias is not None:
@@ -169,6 +169,7 @@ class Attention(nnx.Module):
     self.num_heads, self.head_dim = config.num_heads, config.head_dim
     self.dropout_rate = config.dropout_rate
     self.lora, self.unroll = config.lora, config.unroll
+    self.fused = config.fused_attention
     joined_kv = config.num_heads * config.head_dim
     kernel_init = initializers.variance_scaling(1.0, "fan_in", "normal")
 
@@ -236,6 +237,7 @@ class Attention(nnx.Module):
       self.dropout_rate,
       dropout_key,
       self.unroll,
+      self.fused,
     )
     return self.out(x.reshape(*x.shape[:-2], -1), lora_keys[3])
 

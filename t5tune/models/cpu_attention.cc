@@ -271,23 +271,28 @@ void AttendOne(const Inputs<T>& in, int64_t example, int64_t head, T* out, Float
 template <typename T>
 struct Gradients {
   Floats softmax;
-  ffi::AnyBuffer out, of_out;
+  ffi::AnyBuffer of_out;
   T *of_query, *of_key, *of_value;
 };
 
 // Turns a row of scores into weights, and of the weights' gradients into the scores'.
-void ScoreGradients(const Seen& seen, float largest, float sum, float mean, float* scores,
+void ScoreGradients(const Seen& seen, float largest, float sum, float* scores,
                     float* gradients) {
   float scale = 1 / sum;
+  Vector products{};
   seen.ForEach([&](int64_t i, Vector added, Integers visible) {
     Vector score = visible ? Load(scores + i) + added : Vector{} + kMasked;
     Vector weights = Exp(score - largest) * scale;
     if (i + kLanes > seen.keys) {
       for (int64_t lane = seen.keys - i; lane < kLanes; ++lane) weights[lane] = 0;
     }
-    Vector back = weights * (Load(gradients + i) - mean);
+    products += weights * Load(gradients + i);
     Store(weights, scores + i);
-    Store(visible ? back : Vector{}, gradients + i);
+  });
+  float mean = Sum(products);
+  seen.ForEach([&](int64_t i, Vector, Integers visible) {
+    Vector made = Load(scores + i) * (Load(gradients + i) - mean);
+    Store(visible ? made : Vector{}, gradients + i);
   });
 }
 
@@ -296,8 +301,7 @@ template <typename T>
 void BackOne(const Inputs<T>& in, const Gradients<T>& g, int64_t example, int64_t head,
              float* of_bias) {
   auto query = in.Of(in.query, example, head), key = in.Of(in.key, example, head);
-  auto value = in.Of(in.value, example, head), out = in.Of(g.out, example, head);
-  auto of_out = in.Of(g.of_out, example, head);
+  auto value = in.Of(in.value, example, head), of_out = in.Of(g.of_out, example, head);
   auto kept =
       Softmax<const float*>::Of(g.softmax.typed_data(), g.softmax.dimensions(), example, head);
   auto query_size = in.query.dimensions(), key_size = in.key.dimensions();
@@ -308,7 +312,7 @@ void BackOne(const Inputs<T>& in, const Gradients<T>& g, int64_t example, int64_
   float* scores = Kept<3>(kChunk * keys);
   float* gradients = Kept<4>(kChunk * keys);
   float* of_outs = Kept<5>(kChunk * wide);
-  float* outs = Kept<6>(kChunk * wide);
+  float* of_queries = Kept<6>(kChunk * wide);
   float* all_keys = Kept<7>(positions * wide);
   float* of_keys = Kept<8>(positions * wide);
   float* of_values = Kept<9>(positions * wide);
@@ -321,24 +325,19 @@ void BackOne(const Inputs<T>& in, const Gradients<T>& g, int64_t example, int64_
     int64_t rows = std::min(kChunk, query.positions - first);
     Copy(query.Rows(first), rows, queries);
     Copy(of_out.Rows(first), rows, of_outs);
-    Copy(out.Rows(first), rows, outs);
     Multiply({queries, wide, 1, keys_turned, keys, scores, keys, query.dim}, rows, keys);
     Multiply({of_outs, wide, 1, values_turned, keys, gradients, keys, query.dim}, rows, keys);
     for (int64_t r = 0; r < rows; ++r) {
-      Vector mean{};
-      for (int64_t k = 0; k < wide; k += kLanes) {
-        mean += Load(outs + r * wide + k) * Load(of_outs + r * wide + k);
-      }
       float* row = gradients + r * keys;
       ScoreGradients(in.SeenBy(example, head, first + r), kept.largest[first + r],
-                     kept.sums[first + r], Sum(mean), scores + r * keys, row);
+                     kept.sums[first + r], scores + r * keys, row);
       if (of_bias) {
         float* to = of_bias + (first + r) * positions;
         for (int64_t i = 0; i < positions; ++i) to[i] += row[i];
       }
     }
-    Multiply({gradients, keys, 1, all_keys, wide, outs, wide, positions}, rows, wide);
-    Write(outs, rows, HeadOf(g.of_query, query_size, example, head).Rows(first));
+    Multiply({gradients, keys, 1, all_keys, wide, of_queries, wide, positions}, rows, wide);
+    Write(of_queries, rows, HeadOf(g.of_query, query_size, example, head).Rows(first));
     Multiply({scores, 1, keys, of_outs, wide, of_values, wide, rows, true}, positions, wide);
     Multiply({gradients, 1, keys, queries, wide, of_keys, wide, rows, true}, positions, wide);
   }
@@ -377,14 +376,14 @@ ffi::Error Forward(ffi::ThreadPool pool, ffi::AnyBuffer query, ffi::AnyBuffer ke
 // The gradients of query, key and value, and, if there is place, that of the bias.
 ffi::Error Backward(ffi::ThreadPool pool, ffi::AnyBuffer query, ffi::AnyBuffer key,
                     ffi::AnyBuffer value, Floats bias, Mask mask, Floats softmax,
-                    ffi::AnyBuffer out, ffi::AnyBuffer of_out,
-                    ffi::Result<ffi::AnyBuffer> of_query, ffi::Result<ffi::AnyBuffer> of_key,
-                    ffi::Result<ffi::AnyBuffer> of_value, FloatsOut of_bias) {
+                    ffi::AnyBuffer of_out, ffi::Result<ffi::AnyBuffer> of_query,
+                    ffi::Result<ffi::AnyBuffer> of_key, ffi::Result<ffi::AnyBuffer> of_value,
+                    FloatsOut of_bias) {
   return OfType(query.element_type(), [&](auto type) {
     using T = decltype(type);
     auto data = [](ffi::Result<ffi::AnyBuffer>& to) { return static_cast<T*>(to->untyped_data()); };
     Inputs<T> in{query, key, value, bias, mask};
-    Gradients<T> g{softmax, out, of_out, data(of_query), data(of_key), data(of_value)};
+    Gradients<T> g{softmax, of_out, data(of_query), data(of_key), data(of_value)};
     // A head's bias has a gradient from every example: some parts of them are added up apart.
     int64_t examples = in.Examples(), heads = in.Heads();
     int64_t parts = std::min(kExampleParts, examples), all = of_bias->element_count();
@@ -429,7 +428,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(cpu_attention_backward, Backward,
                                   .Arg<Floats>()
                                   .Arg<Mask>()
                                   .Arg<Floats>()
-                                  .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()

@@ -5,9 +5,7 @@ narrow matrices at half of their rate. Where there is no compiler, and on all ot
 it does so.
 """
 
-import functools
 import pathlib
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +15,9 @@ from t5tune import native, partitioning
 
 _SOURCE = pathlib.Path(__file__).with_suffix(".cc")
 _HANDLERS = ("cpu_attention_forward", "cpu_attention_backward")
+_FORWARD, _BACKWARD = (f"t5tune_{name}" for name in _HANDLERS)
+# Products that each makes of all queries and keys, or values.
+PRODUCTS = {_FORWARD: 2, _BACKWARD: 5}
 
 
 def usable(dtype) -> bool:
@@ -28,9 +29,8 @@ def usable(dtype) -> bool:
   )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@jax.custom_vjp
 def attend(
-  plain: Callable[..., jax.Array],
   query: jax.Array,
   key: jax.Array,
   value: jax.Array,
@@ -39,8 +39,10 @@ def attend(
 ) -> jax.Array:
   """Attends as `attention.dot_product_attention` does without dropout.
 
+  No scores are kept for the backward pass, which makes them again, as in FlashAttention
+  (Dao et al. 2022).
+
   Args:
-    plain: the same of the other arguments, for devices that are not CPUs.
     query: float32 or bfloat16 (b, t, h, k).
     key: (b, s, h, k), like `query`.
     value: (b, s, h, k), like `query`.
@@ -48,25 +50,20 @@ def attend(
     mask: bool (b, 1, t, s).
 
   Returns:
-    (b, t, h, k), like `query`.
+    (b, t, h, k), like `query`; all between is float32.
   """
-  return _attend(plain, query, key, value, bias, mask)[0]
+  return _attend(query, key, value, bias, mask)[0]
 
 
-def _attend(plain, query, key, value, bias, mask):
+def _attend(query, *others):
   """Returns what `attend` does, and float32 (2, b, h, t), see cpu_attention.cc."""
   b, t, h, _ = query.shape
-  shapes = query, jax.ShapeDtypeStruct((2, b, h, t), jnp.float32)
-  shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in shapes)
+  shapes = _like(query), jax.ShapeDtypeStruct((2, b, h, t), jnp.float32)
+  return jax.ffi.ffi_call(_FORWARD, shapes)(*_given(query, *others))
 
-  def on_cpu(*inputs):
-    return jax.ffi.ffi_call("t5tune_cpu_attention_forward", shapes)(*_given(*inputs))
 
-  def otherwise(*inputs):
-    return plain(*inputs), jnp.zeros(shapes[1].shape)
-
-  inputs = query, key, value, bias, mask
-  return jax.lax.platform_dependent(*inputs, cpu=on_cpu, default=otherwise)
+def _like(x):
+  return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
 def _given(query, key, value, bias, mask):
@@ -74,33 +71,22 @@ def _given(query, key, value, bias, mask):
   return query, key, value, bias, mask[:, 0]
 
 
-def _forward(plain, query, key, value, bias, mask):
+def _forward(query, key, value, bias, mask):
   bias_trains = bias is not None and bias.perturbed
   inputs = [None if x is None else x.value for x in (query, key, value, bias, mask)]
-  made, softmax = _attend(plain, *inputs)
-  return made, (inputs, softmax, made, bias_trains)
+  made, softmax = _attend(*inputs)
+  return made, (inputs, softmax, bias_trains)
 
 
-def _backward(plain, kept, gradient):
-  inputs, softmax, made, bias_trains = kept
-  query, key, _, bias, mask = inputs
+def _backward(kept, gradient):
+  inputs, softmax, bias_trains = kept
   if isinstance(gradient, custom_derivatives.SymbolicZero):
-    return None, None, None, None, None
-  like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)  # noqa: E731
-  size = bias.shape if bias_trains else (query.shape[2], 0, 0)
-  of_bias = jax.ShapeDtypeStruct(size, jnp.float32)
-  shapes = like(query), like(key), like(key), of_bias
-
-  def on_cpu(inputs, softmax, made, gradient):
-    call = jax.ffi.ffi_call("t5tune_cpu_attention_backward", shapes)
-    return tuple(call(*_given(*inputs), softmax, made, gradient))
-
-  def otherwise(inputs, softmax, made, gradient):
-    *found, of_bias = jax.vjp(lambda *x: plain(*x, mask), *inputs[:4])[1](gradient)
-    return *found, of_bias if bias_trains else jnp.zeros(size)
-
-  args = inputs, softmax, made, gradient
-  *found, of_bias = jax.lax.platform_dependent(*args, cpu=on_cpu, default=otherwise)
+    return (None,) * 5
+  query, key, value, bias, _ = inputs
+  of_bias = bias.shape if bias_trains else (0, 0, 0)
+  shapes = *map(_like, (query, key, value)), jax.ShapeDtypeStruct(of_bias, jnp.float32)
+  call = jax.ffi.ffi_call(_BACKWARD, shapes)
+  *found, of_bias = call(*_given(*inputs), softmax, gradient)
   return *found, of_bias if bias_trains else None, None
 
 

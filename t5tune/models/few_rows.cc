@@ -5,70 +5,29 @@
 // read once, in the order in which they lie in memory, and the sums stay in registers.
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <memory>
-#include <thread>
 #include <vector>
 
+#include "sharing.h"
+#include "vectors.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace {
 
 namespace ffi = xla::ffi;
+using namespace t5tune;
 using Floats = ffi::Buffer<ffi::F32>;
 using FloatsOut = ffi::ResultBuffer<ffi::F32>;
 using Integer = ffi::Buffer<ffi::S32>;
 
-// Floats in a register, and registers that hold sums.
-#if defined(__AVX512F__)
-constexpr int kLanes = 16, kSums = 32;
-#elif defined(__AVX__)
-constexpr int kLanes = 8, kSums = 8;
-#else
-constexpr int kLanes = 4, kSums = 16;
-#endif
+constexpr int kSums = kLanes == 16 ? 32 : kLanes == 8 ? 8 : 16;  // registers that hold sums
 
 // Rows of the right side that are asked for ahead, by the nearest cache and by the next.
 constexpr int kNear = 8, kFar = 96;
 constexpr int kCopied = 8;      // blocks that are laid out together
-constexpr int kParts = 4;       // of the work, for each thread
 constexpr int64_t kChunk = 32;  // queries whose scores are made together
-
-using Vector = float __attribute__((vector_size(4 * kLanes)));
-using Integers = int32_t __attribute__((vector_size(4 * kLanes)));
-
-Vector Load(const float* from) {
-  Vector vector;
-  std::memcpy(&vector, from, sizeof vector);
-  return vector;
-}
-
-void Store(Vector vector, float* to) { std::memcpy(to, &vector, sizeof vector); }
-
-float Sum(Vector vector) {
-  float sum = 0;
-  for (int i = 0; i < kLanes; ++i) sum += vector[i];
-  return sum;
-}
-
-// exp of what is not positive, by Cephes' expf; 0 where that has no normal number.
-Vector Exp(Vector x) {
-  constexpr float kLeast = -87.33654f, kLog2E = 1.44269504f;
-  constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
-  Integers power = __builtin_convertvector(x * kLog2E - 0.5f, Integers);
-  Vector whole = __builtin_convertvector(power, Vector);
-  Vector rest = x - whole * kLn2High - whole * kLn2Low;
-  Vector sum = 1.9875691500e-4f * rest + 1.3981999507e-3f;
-  for (float c : {8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) {
-    sum = sum * rest + c;
-  }
-  sum = sum * rest * rest + rest + 1.0f;
-  Integers bits = (Integers)sum + (power << 23);
-  return x < kLeast ? Vector{} : (Vector)bits;
-}
 
 // A product of some rows: out (rows, columns) = left (rows, depth) x right (depth, columns).
 struct Product {
@@ -145,29 +104,6 @@ void Multiply(Product p, int64_t rows, int64_t columns) {
   take(1, Rows<1>);
 }
 
-struct Progress {
-  std::atomic<int64_t> next{0}, done{0};
-};
-
-// Does work 0, ..., count - 1 in parts, with the threads of the pool that are free. It waits
-// for parts that others have begun alone: all threads may be in here, and none free.
-template <typename Work>
-void Share(ffi::ThreadPool& pool, int64_t count, Work work) {
-  int64_t threads = std::max<int64_t>(pool.num_threads(), 1);
-  int64_t parts = std::min(count, threads * kParts);
-  auto progress = std::make_shared<Progress>();
-  auto run = [=] {
-    for (int64_t part; (part = progress->next.fetch_add(1)) < parts;) {
-      int64_t end = (part + 1) * count / parts;
-      for (int64_t i = part * count / parts; i < end; ++i) work(i);
-      progress->done.fetch_add(1);
-    }
-  };
-  for (int64_t i = 1; i < std::min(threads, parts); ++i) pool.Schedule(decltype(run)(run));
-  run();
-  while (progress->done.load() < parts) std::this_thread::yield();
-}
-
 // Lays kernels (layers, depth, columns) out as (layers, blocks, depth, columns / blocks).
 ffi::Error LayOut(ffi::ThreadPool pool, Floats kernels, FloatsOut out) {
   auto made = out->dimensions();
@@ -224,8 +160,7 @@ float AddBias(float* scores, const float* bias, int64_t stride, int64_t count) {
     Store(sums, scores + i);
     most = sums > most ? sums : most;
   }
-  float largest = most[0];
-  for (int lane = 1; lane < kLanes; ++lane) largest = std::max(largest, most[lane]);
+  float largest = Largest(most);
   for (; i < count; ++i) {
     scores[i] += bias[i * stride];
     largest = std::max(largest, scores[i]);

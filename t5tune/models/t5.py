@@ -20,7 +20,9 @@ from t5tune.models.lora import LoraConfig
 
 # Fields of `T5Config` that say how a model is run or trained, not what its
 # parameters are.
-NOT_OF_A_CHECKPOINT = ("dropout_rate", "dtype", "layer_loop", "remat", "lora")
+# How a model is computed, and not what.
+HOW = ("dtype", "layer_loop", "fused_attention", "remat")
+NOT_OF_A_CHECKPOINT = (*HOW, "dropout_rate", "lora")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,9 @@ class T5Config:
     layer_loop: 'scan' compiles one layer for all, 'unroll' each layer. 'auto' unrolls
       on the CPU, where a scan is slower, unless `remat` asks for less memory: the CPU's
       compiler gains none from it in unrolled layers. Elsewhere it scans.
+    fused_attention: whether attention is one kernel where there is one for the device,
+      which is on a single CPU: no scores are kept for the backward pass. XLA's
+      otherwise.
     remat: what the backward pass computes again rather than keeps: 'none'; 'full', of
       each layer all but its input, for a third more operations; 'dots', what is made
       without a kernel, attention scores before all.
@@ -71,6 +76,7 @@ class T5Config:
   relpos_max_distance: int = 128
   dtype: str = "float32"
   layer_loop: Literal["auto", "scan", "unroll"] = "auto"
+  fused_attention: bool = True
   remat: Literal["none", "dots", "full"] = "none"
   lora: LoraConfig | None = None
 

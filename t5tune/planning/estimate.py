@@ -82,9 +82,10 @@ def prepare(run: Any, topology: chips.Topology) -> Any:
   if model.vocab_size is None:
     size = vocabularies.Tokenizer(run.vocabulary_path()).size
     model = t5.pad_vocab_size(model, size)
-  if model.layer_loop == "auto" and topology.chip.kind != "cpu":
-    # What 'auto' means there, not on the CPU that plans.
-    model = dataclasses.replace(model, layer_loop="scan")
+  if topology.chip.kind != "cpu":
+    # What these mean there, not on the CPU that plans.
+    loop = "scan" if model.layer_loop == "auto" else model.layer_loop
+    model = dataclasses.replace(model, layer_loop=loop, fused_attention=False)
   return run.with_model(model)
 
 

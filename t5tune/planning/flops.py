@@ -10,17 +10,27 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from t5tune.models import cpu_attention
+
 
 def of_jaxpr(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> int:
   """Returns the floating point operations of a program's matrix products.
 
   A product of (m, k) and (k, n) counts 2 m k n. A scan's body counts as often as it
-  runs, a while loop's once, of branches the most expensive.
+  runs, a while loop's once, of branches the most expensive. What nothing uses counts
+  nothing: no compiler keeps it.
 
   Args:
     jaxpr: the program, of whole arrays: shardings do not change the count.
   """
-  return sum(_of_equation(e) for e in getattr(jaxpr, "jaxpr", jaxpr).eqns)
+  jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+  used = {v for v in jaxpr.outvars if isinstance(v, core.Var)}
+  count = 0
+  for equation in reversed(jaxpr.eqns):
+    if equation.effects or not used.isdisjoint(equation.outvars):
+      used.update(v for v in equation.invars if isinstance(v, core.Var))
+      count += _of_equation(equation)
+  return count
 
 
 def of_jitted(jitted: Any, *args: Any) -> int:
@@ -35,6 +45,9 @@ def _of_equation(equation) -> int:
     left = equation.invars[0].aval.shape
     depth = math.prod(left[i] for i in contracted)
     return 2 * depth * math.prod(equation.outvars[0].aval.shape)
+  if name == "ffi_call" and params["target_name"] in cpu_attention.PRODUCTS:
+    (b, t, h, k), (_, s, *_) = (v.aval.shape for v in equation.invars[:2])
+    return cpu_attention.PRODUCTS[params["target_name"]] * 2 * b * h * t * s * k
   counts = [of_jaxpr(inner) for inner in _jaxprs(params)]
   if name == "cond":
     return max(counts)

@@ -271,8 +271,10 @@ def _bindings(text: str) -> dict[str, str]:
 
 def model_identity(config: Any) -> dict[str, Any]:
   """Returns what of an architecture (`T5Config`) shapes or trains its parameters."""
+  from t5tune.models import t5  # late: a report needs no model
+
   model = dataclasses.asdict(config)
-  for how in ("dtype", "layer_loop", "remat"):  # change how, not what is computed
+  for how in t5.HOW:
     del model[how]
   return model
 

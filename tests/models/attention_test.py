@@ -5,9 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5tune.models import attention, layers
+from t5tune.models import attention, cpu_attention, layers
 
 B, T, S, H, K = 3, 5, 7, 4, 8
+
+
+@pytest.fixture(autouse=True, params=["fused", "by XLA"])
+def way(request, monkeypatch):
+  """Has each test run both ways of `dot_product_attention`."""
+  if request.param == "by XLA":
+    monkeypatch.setattr(cpu_attention, "usable", lambda dtype: False)
+  elif not cpu_attention.usable(jnp.float32):
+    pytest.skip("cpu_attention.cc cannot be compiled here")
 
 
 def draw(seed: int):
