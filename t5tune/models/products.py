@@ -6,8 +6,8 @@ float32 by bfloat16, in float32.
 
 XLA on the CPU multiplies bfloat16 with its own instructions, twice as fast as float32,
 where the result is float32 and the left side has its rows in memory one after another.
-Barriers keep transposes, of a left side and of a result, out of the product: XLA would
-make another product of it, slower, or in bfloat16 one that it cannot run.
+Barriers keep transposes, of a left side and of a result, out of such a product: XLA would
+make another product of it, slower, or one that it cannot run. In float32 it is left alone.
 """
 
 import functools
@@ -19,10 +19,14 @@ from jax import custom_derivatives
 _BATCH = (0, 1)  # of arrays (b, h, rows, columns)
 
 
+def _needs_rows(dtype) -> bool:
+  return dtype != jnp.float32 and jax.default_backend() == "cpu"
+
+
 def _product(left, right, contracted, batch=(), wide=False):
   """Multiplies over the last axis of the left side, and `contracted` of the right one."""
   numbers = (((left.ndim - 1,), (contracted,)), (batch, batch))
-  if jax.default_backend() != "cpu":
+  if not _needs_rows(left.dtype):
     dtype = jnp.float32 if wide else left.dtype
     return jax.lax.dot_general(left, right, numbers, preferred_element_type=dtype)
   left = jax.lax.optimization_barrier(left)
@@ -77,6 +81,9 @@ def _kernel_gradient(x, gradient):
   comes back inside of the computation that makes it, with every read a cache miss.
   """
   x, gradient = (a.reshape(-1, a.shape[-1]) for a in (x, gradient))
+  if not _needs_rows(x.dtype):
+    rows = (((0,), (0,)), ((), ()))
+    return jax.lax.dot_general(x, gradient, rows, preferred_element_type=jnp.float32)
   if x.shape[1] <= gradient.shape[1]:
     return _product(_transposed(x), gradient, 0, wide=True)
   return _product(_transposed(gradient), x, 0, wide=True).T
