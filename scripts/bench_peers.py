@@ -28,6 +28,7 @@ from peers import decoding, rounds, training
 from t5tune import command_line
 
 SMALL = "models/flan_t5_small.gin"
+DTYPES = ("float32", "bfloat16")
 WORKS = ("train", "lora", "multitask", "greedy", "beam")
 FULL = {
   "BATCH_SIZE": "8",
@@ -73,19 +74,20 @@ def count(batches) -> tuple[int, int]:
 
 def train(flags) -> rounds.Comparison:
   """Compares steps on full batches."""
-  settings = [
-    ("float32", FULL | {"DTYPE": "'float32'"}),
-    ("bfloat16", FULL | {"DTYPE": "'bfloat16'"}),
+  sides = [
+    ours(name, flags, "dialogsum.gin", FULL | {"DTYPE": repr(name)})
+    for name in flags.dtypes
   ]
-  sides = [ours(name, flags, "dialogsum.gin", how) for name, how in settings]
   batches = sides[0].about
   if has("torch", "transformers"):
-    for name, *how in (
-      ("float32, AdamW", "adamw", False),
-      ("float32, Adafactor", "adafactor", False),
-      ("bfloat16, AdamW", "adamw", True),
+    for dtype, name, optimizer in (
+      ("float32", "AdamW", "adamw"),
+      ("float32", "Adafactor", "adafactor"),
+      ("bfloat16", "AdamW", "adamw"),
     ):
-      sides.append(theirs(name, flags, batches, *how))
+      if dtype in flags.dtypes:
+        low = dtype == "bfloat16"
+        sides.append(theirs(f"{dtype}, {name}", flags, batches, optimizer, low))
   return compared("A training step", sides, flags, batches)
 
 
@@ -94,11 +96,12 @@ def lora(flags) -> rounds.Comparison:
   how = FULL | {"LORA_RANK": str(RANK), "optimizers.OptimizerConfig.name": "'adamw'"}
   sides = [
     ours(name, flags, "dialogsum.gin", how | {"DTYPE": repr(name)})
-    for name in ("float32", "bfloat16")
+    for name in flags.dtypes
   ]
   batches = sides[0].about
   if has("torch", "transformers", "peft"):
-    for name, low in (("float32", False), ("bfloat16", True)):
+    for name in flags.dtypes:
+      low = name == "bfloat16"
       sides.append(theirs(f"PEFT {name}", flags, batches, "adamw", low, RANK))
   return compared("A training step of LoRA", sides, flags, batches)
 
@@ -108,14 +111,15 @@ def multitask(flags) -> rounds.Comparison:
   stores = flags.data_dir, flags.store_dir
   sides = [
     ours(name, flags, "multitask.gin", MIXED | {"DTYPE": repr(name)}, stores)
-    for name in ("float32", "bfloat16")
+    for name in flags.dtypes
   ]
   batches = sides[0].about
   examples = [pair for batch in batches for pair in batch]
   if has("torch", "transformers"):
     grouped = training.grouped_by_length(examples, len(batches))
-    for name, low in (("float32, AdamW", False), ("bfloat16, AdamW", True)):
-      sides.append(theirs(name, flags, grouped, "adamw", low))
+    for name in flags.dtypes:
+      low = name == "bfloat16"
+      sides.append(theirs(f"{name}, AdamW", flags, grouped, "adamw", low))
   title = f"{len(batches)} steps, {len(examples)} examples of `multitask`"
   return compared(title, sides, flags, batches)
 
@@ -140,7 +144,17 @@ def main(arguments) -> int:
   parser.prog = "python scripts/bench_peers.py"
   parser.add_argument("--work", default=",".join(WORKS), help=f"of {', '.join(WORKS)}")
   parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument(
+    "--dtypes",
+    default=",".join(DTYPES),
+    help=f"of {' and '.join(DTYPES)}, in training; each side is a process and keeps its"
+    " memory, up to 10 GB in `multitask`",
+  )
   flags = parser.parse_args(arguments)
+  flags.dtypes = flags.dtypes.split(",")
+  for name in flags.dtypes:
+    if name not in DTYPES:
+      parser.error(f"--dtypes names {name!r}; there is: {', '.join(DTYPES)}")
   flags.gin_file = flags.gin_file or [SMALL]
   for name in flags.work.split(","):
     match name:
