@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from t5tune import partitioning
-from t5tune.models import lora
+from t5tune.models import cpu_attention, lora
 from t5tune.planning import flops, programs
 from tests.planning import plans
 
@@ -39,7 +39,10 @@ def step_flops(**settings) -> int:
   return flops.of_jaxpr(step.trace().jaxpr)
 
 
-def test_a_training_step_by_hand():
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_training_step_by_hand(fused):
+  if fused and not cpu_attention.usable(jnp.float32):
+    pytest.skip("cpu_attention.cc cannot be compiled here")
   c, b, s, t = plans.MODEL, plans.RUN.batch_size, 64, 16
   attention = lambda q, k: 2 * b * 2 * q * k * c.emb_dim  # noqa: E731  scores, mixing
   kernels = lambda n: 2 * b * n * c.emb_dim  # noqa: E731
@@ -50,7 +53,10 @@ def test_a_training_step_by_hand():
   forward = 2 * encoder + 2 * decoder + kernels(t) * c.vocab_size
   # The backward pass costs twice the forward pass; the gradient of the bias, which is a
   # product with ones, and the recomputed norms next to nothing.
-  assert step_flops() == pytest.approx(3 * forward, rel=0.02)
+  # Fused attention makes the scores again.
+  again = attention(s, s) + attention(t, t) + attention(t, s) if fused else 0
+  expected = pytest.approx(3 * forward + again, rel=0.02)
+  assert step_flops(fused_attention=fused) == expected
 
 
 def test_the_count_does_not_depend_on_how_layers_are_run():

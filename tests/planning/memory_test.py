@@ -4,7 +4,8 @@ import jax
 import pytest
 
 from t5tune import partitioning
-from t5tune.planning import memory, programs
+from t5tune.models import cpu_attention
+from t5tune.planning import chips, estimate, memory, programs
 from tests.planning import plans
 
 
@@ -79,3 +80,14 @@ def test_lines_say_how_full_the_device_is():
   assert "2.00 GiB at the peak" in lines[0] and "50%" in lines[1]
   silent = memory.StepMemory(2**30, 2**20, 2**30, 2**31, None)
   assert silent.fits and "does not tell" in silent.lines()[1]
+
+
+@pytest.mark.parametrize(
+  "name,fused", [("v5e:1x1", False), ("h100:1", False), ("cpu", True)]
+)
+def test_attention_is_planned_as_the_machine_has_it(name, fused):
+  made = estimate.prepare(plans.RUN, chips.parse(name))
+  assert made.model.fused_attention == fused
+  program = step(made).trace().jaxpr
+  usable = cpu_attention.usable(made.model.jax_dtype)
+  assert ("t5tune_cpu_attention" in str(program)) == (fused and usable)
