@@ -1,6 +1,6 @@
 """Attention with T5's relative position bias and masks from segment ids.
 
-All attention of the model goes through `dot_product_attention`.
+The model trains through `dot_product_attention`, and decodes by `cached_attention`.
 """
 
 import jax
@@ -92,7 +92,7 @@ def dot_product_attention(
   by_head = value.swapaxes(1, 2)
   by_head = layers.dropout(by_head, dropout_rate, dropout_key, broadcast_axis=-1)
   value = by_head.swapaxes(1, 2)
-  if fused and cpu_attention.usable(query.dtype):
+  if fused and query.size and key.size and cpu_attention.usable(query.dtype):
     return cpu_attention.attend(query, key, value, bias, mask)
   return _by_xla(query, key, value, bias, mask, unrolled)
 

@@ -24,9 +24,9 @@ using FloatsOut = ffi::ResultBuffer<ffi::F32>;
 using Mask = ffi::Buffer<ffi::PRED>;
 
 constexpr int64_t kChunk = 32;    // queries whose scores are made together
-constexpr int64_t kExampleParts = 4;
 constexpr float kMasked = -1e10;  // as in attention.py
-constexpr int kRows = kRegisters == 32 ? 8 : 4, kWide = kRegisters == 32 ? 4 : 2;  // vectors; sums of a tile
+// Of a tile of sums: its rows, and the vectors of a row.
+constexpr int kRows = kRegisters == 32 ? 8 : 4, kWide = kRegisters == 32 ? 4 : 2;
 
 float Widen(float x) { return x; }
 void Narrow(float x, float& to) { to = x; }
@@ -373,23 +373,22 @@ ffi::Error Forward(ffi::ThreadPool pool, ffi::AnyBuffer query, ffi::AnyBuffer ke
   });
 }
 
-// The gradients of query, key and value, and, if there is place, that of the bias.
+// The gradients of query, key and value, and, if there is place, that of the bias: its sum over
+// the examples is made of sums over parts of them, of which `other_parts` (n, h, t, s) holds all
+// but the first.
 ffi::Error Backward(ffi::ThreadPool pool, ffi::AnyBuffer query, ffi::AnyBuffer key,
                     ffi::AnyBuffer value, Floats bias, Mask mask, Floats softmax,
                     ffi::AnyBuffer of_out, ffi::Result<ffi::AnyBuffer> of_query,
                     ffi::Result<ffi::AnyBuffer> of_key, ffi::Result<ffi::AnyBuffer> of_value,
-                    FloatsOut of_bias) {
+                    FloatsOut of_bias, FloatsOut other_parts) {
   return OfType(query.element_type(), [&](auto type) {
     using T = decltype(type);
     auto data = [](ffi::Result<ffi::AnyBuffer>& to) { return static_cast<T*>(to->untyped_data()); };
     Inputs<T> in{query, key, value, bias, mask};
     Gradients<T> g{softmax, of_out, data(of_query), data(of_key), data(of_value)};
-    // A head's bias has a gradient from every example: some parts of them are added up apart.
-    int64_t examples = in.Examples(), heads = in.Heads();
-    int64_t parts = std::min(kExampleParts, examples), all = of_bias->element_count();
-    int64_t size = all / heads;
-    float* first = of_bias->typed_data();
-    float* others = Kept<10>((parts - 1) * all);
+    int64_t examples = in.Examples(), heads = in.Heads(), all = of_bias->element_count();
+    int64_t size = all / heads, parts = all ? other_parts->dimensions()[0] + 1 : examples;
+    float *first = of_bias->typed_data(), *others = other_parts->typed_data();
     Share(pool, parts * heads, [=](int64_t unit) {
       int64_t part = unit / heads, head = unit % heads;
       float* to = size ? (part ? others + (part - 1) * all : first) + head * size : nullptr;
@@ -398,6 +397,7 @@ ffi::Error Backward(ffi::ThreadPool pool, ffi::AnyBuffer query, ffi::AnyBuffer k
         BackOne(in, g, i, head, to);
       }
     });
+    if (all == 0) return;
     Share(pool, heads, [=](int64_t head) {
       for (int64_t part = 1; part < parts; ++part) {
         const float* from = others + (part - 1) * all + head * size;
@@ -432,4 +432,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(cpu_attention_backward, Backward,
                                   .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
+                                  .Ret<Floats>()
                                   .Ret<Floats>());

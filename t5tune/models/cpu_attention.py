@@ -1,8 +1,8 @@
 """Attention of training on one CPU, and its gradients: `cpu_attention.cc`.
 
 XLA makes the scores of all heads, the softmax and their gradients in memory, by products of
-narrow matrices at half of their rate. Where there is no compiler, and on all other devices,
-it does so.
+narrow matrices at half of their rate. It still does all of it on other devices, and where
+there is no compiler.
 """
 
 import pathlib
@@ -15,6 +15,7 @@ from t5tune import native, partitioning
 
 _SOURCE = pathlib.Path(__file__).with_suffix(".cc")
 _HANDLERS = ("cpu_attention_forward", "cpu_attention_backward")
+_PARTS = 4  # of the examples, at most, whose gradients of the bias are summed apart
 _FORWARD, _BACKWARD = (f"t5tune_{name}" for name in _HANDLERS)
 # Products that each makes of all queries and keys, or values.
 PRODUCTS = {_FORWARD: 2, _BACKWARD: 5}
@@ -59,15 +60,23 @@ def _attend(query, *others):
   """Returns what `attend` does, and float32 (2, b, h, t), see cpu_attention.cc."""
   b, t, h, _ = query.shape
   shapes = _like(query), jax.ShapeDtypeStruct((2, b, h, t), jnp.float32)
-  return jax.ffi.ffi_call(_FORWARD, shapes)(*_given(query, *others))
+  return _call(_FORWARD, shapes)(*_given(query, *others))
 
 
 def _like(x):
   return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
+def _call(target, shapes):
+  return jax.ffi.ffi_call(target, shapes, vmap_method="sequential")
+
+
 def _given(query, key, value, bias, mask):
-  bias = jnp.zeros((0, 0, 0)) if bias is None else bias
+  (b, t, h, _), s = query.shape, key.shape[1]
+  assert query.dtype == key.dtype == value.dtype and mask.shape == (b, 1, t, s)
+  if bias is None:
+    bias = jnp.zeros((0, 0, 0), jnp.float32)
+  assert bias.shape in ((h, t, s), (0, 0, 0))
   return query, key, value, bias, mask[:, 0]
 
 
@@ -83,10 +92,11 @@ def _backward(kept, gradient):
   if isinstance(gradient, custom_derivatives.SymbolicZero):
     return (None,) * 5
   query, key, value, bias, _ = inputs
-  of_bias = bias.shape if bias_trains else (0, 0, 0)
-  shapes = *map(_like, (query, key, value)), jax.ShapeDtypeStruct(of_bias, jnp.float32)
-  call = jax.ffi.ffi_call(_BACKWARD, shapes)
-  *found, of_bias = call(*_given(*inputs), softmax, gradient)
+  size = bias.shape if bias_trains else (0, 0, 0)
+  sums = size, (min(_PARTS, len(query)) - 1, *size)
+  sums = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in sums)
+  shapes = *map(_like, (query, key, value)), *sums
+  *found, of_bias, _ = _call(_BACKWARD, shapes)(*_given(*inputs), softmax, gradient)
   return *found, of_bias if bias_trains else None, None
 
 

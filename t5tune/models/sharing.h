@@ -16,7 +16,7 @@ namespace t5tune {
 constexpr int kParts = 4;  // of the work, for each thread
 
 // Does work 0, ..., count - 1 in parts, with the threads of the pool that are free. It waits
-// for parts that others have begun alone: all threads may be in here, and none free.
+// only for parts that others have begun: all threads may be in here, and none free.
 template <typename Work>
 void Share(xla::ffi::ThreadPool& pool, int64_t count, Work work) {
   struct Progress {

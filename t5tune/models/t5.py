@@ -18,10 +18,9 @@ from t5tune import errors, partitioning
 from t5tune.models import attention, layers, stacks
 from t5tune.models.lora import LoraConfig
 
-# Fields of `T5Config` that say how a model is run or trained, not what its
-# parameters are.
-# How a model is computed, and not what.
+# Fields of `T5Config` that say how a model is computed, and not what.
 HOW = ("dtype", "layer_loop", "fused_attention", "remat")
+# Those that say how it is run or trained, and not what its parameters are.
 NOT_OF_A_CHECKPOINT = (*HOW, "dropout_rate", "lora")
 
 

@@ -7,10 +7,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 
 namespace t5tune {
 
-// Floats in a register, and how many registers there are.
+// Floats in a register, and how many registers are counted on.
 #if defined(__AVX512F__)
 constexpr int kLanes = 16, kRegisters = 32;
 #elif defined(__AVX__)
@@ -71,6 +72,7 @@ float* Kept(int64_t count) {
     memory.reset();
     int64_t bytes = (count * sizeof(float) + kPage - 1) / kPage * kPage;
     memory.reset(static_cast<float*>(std::aligned_alloc(kPage, bytes)));
+    if (memory == nullptr) throw std::bad_alloc();  // XLA reports it, or the process ends
     held = count;
   }
   return memory.get();

@@ -17,8 +17,8 @@ def of_jaxpr(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> int:
   """Returns the floating point operations of a program's matrix products.
 
   A product of (m, k) and (k, n) counts 2 m k n. A scan's body counts as often as it
-  runs, a while loop's once, of branches the most expensive. What nothing uses counts
-  nothing: no compiler keeps it.
+  runs, a while loop's once, of branches the most expensive. What nothing uses beside
+  it counts nothing: no compiler keeps it.
 
   Args:
     jaxpr: the program, of whole arrays: shardings do not change the count.

@@ -48,7 +48,7 @@ def results(attend, query, key, value, bias, mask, back):
 def check(found, exact, atol):
   for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
     a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
-    scale = 1e-6 + np.abs(b).max()
+    scale = 1e-6 + np.abs(b).max(initial=0)
     np.testing.assert_allclose(a / scale, b / scale, atol=atol)
 
 
@@ -57,7 +57,7 @@ SHAPES = [
   (1, 1, 1, 1, 4),
   (2, 5, 7, 3, 64),
   (3, 16, 32, 2, 20),
-  (9, 33, 33, 2, 4),
+  (9, 33, 33, 2, 7),
   (2, 37, 53, 1, 64),
   (2, 70, 515, 2, 20),
 ]
@@ -123,9 +123,37 @@ def test_many_at_once():
   # XLA may run several products at a time, on the threads that each would share.
   inputs = [draw(2, 20, 30 + i) for i in range(8)]
   run = lambda attend: jax.jit(lambda all: [results(attend, *x) for x in all])  # noqa: E731
+  fused, exact = run(cpu_attention.attend), run(plain)(inputs)
   for _ in range(5):
-    made = run(cpu_attention.attend)(inputs)
-  check(made, run(plain)(inputs), 1e-5)
+    check(fused(inputs), exact, 1e-5)
+
+
+def test_mapped_over_another_axis():
+  *inputs, back = (jnp.stack(x) for x in zip(*[draw(2, 9, 9)] * 3, strict=True))
+  inputs[0] = inputs[0] * jnp.arange(1.0, 4.0)[:, None, None, None, None]
+  made, exact = (
+    jax.vmap(functools.partial(results, attend))(*inputs, back)
+    for attend in (cpu_attention.attend, plain)
+  )
+  check(made, exact, 1e-5)
+
+
+@pytest.mark.parametrize("b,t,s", [(0, 4, 4), (2, 4, 0), (2, 0, 4)])
+def test_of_nothing(b, t, s):
+  inputs = draw(b, t, s)
+  made = results(attention.dot_product_attention, *inputs)
+  check(made, results(plain, *inputs), 0)
+
+
+def test_other_shapes_and_dtypes_are_refused():
+  query, key, value, bias, mask, _ = draw(2, 9, 21)
+  for wrong in (
+    (query, key, value, bias, mask[:1]),
+    (query, key, value, bias[:1], mask),
+    (query, key.astype(jnp.bfloat16), value, bias, mask),
+  ):
+    with pytest.raises(AssertionError):
+      cpu_attention.attend(*wrong)
 
 
 def test_what_is_left_to_xla():
