@@ -103,12 +103,13 @@ def test_gradients(checkpoint):
     assert_close(found[name], value, 1e-4, name)
 
 
-# The optimisers of Hugging Face's record, and how far float32 strays from float64.
+# The optimisers of Hugging Face's record, and how far float32 strays by the seventh step:
+# Adafactor's last loss moves by up to 4.8e-3 when the parameters do by one rounding.
 DECAY = {"weight_decay": 0.01, "no_weight_decay": ()}  # of norm scales, too
 ADAFACTOR = {"name": "adafactor", "learning_rate": 1e-2, "min_dim_size_to_factor": 1}
 CURVES = {
-  "adafactor": ({**ADAFACTOR, "parameter_scale": False}, 1.3e-3),
-  "adafactor_scaled": (ADAFACTOR, 1.3e-3),
+  "adafactor": ({**ADAFACTOR, "parameter_scale": False}, 6e-3),
+  "adafactor_scaled": (ADAFACTOR, 6e-3),
   "adamw": ({"name": "adamw", "learning_rate": 3e-3, **DECAY}, 3e-5),
 }
 
@@ -134,6 +135,7 @@ def test_seven_steps_of_training(checkpoint, curve):
     found.append(float(loss))
   expected = checkpoint.expected[f"train_{curve}_losses"]
   assert expected[0] - expected[-1] > 0.1
+  np.testing.assert_allclose(found[:3], expected[:3], rtol=1e-5)
   np.testing.assert_allclose(found, expected, rtol=noise)
 
 
