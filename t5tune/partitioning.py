@@ -220,8 +220,17 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def on_one_cpu_device() -> bool:
   """Returns whether what is traced here will run on a single device, a CPU."""
+  return jax.default_backend() == "cpu" and _on_one_device()
+
+
+def on_one_gpu() -> bool:
+  """Returns whether what is traced here will run on a single device, a GPU."""
+  return jax.default_backend() == "gpu" and _on_one_device()
+
+
+def _on_one_device() -> bool:
   mesh = jax.sharding.get_abstract_mesh()
-  return jax.default_backend() == "cpu" and (mesh.empty or mesh.size == 1)
+  return mesh.empty or mesh.size == 1
 
 
 def constrain(x: jax.Array, *logical_axes: str | None) -> jax.Array:

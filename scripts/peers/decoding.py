@@ -64,20 +64,24 @@ class HuggingFace:
     size = lambda path: 0  # noqa: E731  there is no vocabulary
     conversion.convert(str(workdir), folder, "hf", "float32", 10**10, None, size)
     self._torch = torch
-    self._model = transformers.T5ForConditionalGeneration.from_pretrained(folder).eval()
+    self._device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = transformers.T5ForConditionalGeneration.from_pretrained(folder)
+    self._model = model.eval().to(self._device)
 
   def __call__(self, tokens: np.ndarray, beams: int, least: int) -> np.ndarray:
     with self._torch.inference_mode():
       ids = self._model.generate(
-        input_ids=self._torch.tensor(tokens).long(),
-        attention_mask=self._torch.ones(tokens.shape, dtype=self._torch.long),
+        input_ids=self._torch.tensor(tokens, device=self._device).long(),
+        attention_mask=self._torch.ones(
+          tokens.shape, dtype=self._torch.long, device=self._device
+        ),
         max_new_tokens=NEW,
         min_new_tokens=least,
         num_beams=beams,
         do_sample=False,
         length_penalty=1.0,
       )
-    made = ids.numpy()[:, 1:]
+    made = ids.cpu().numpy()[:, 1:]
     return np.pad(made, ((0, 0), (0, NEW - made.shape[1])))
 
 

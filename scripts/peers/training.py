@@ -1,5 +1,6 @@
 """Training steps of both sides, on examples of the same lengths."""
 
+import os
 import pathlib
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ class Ours:
   ):
     from t5tune import accelerators, bench, command_line
 
+    # The other side is on the same card, and keeps its memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
     accelerators.set_defaults(command_line.default_store_dir())  # as `train` does
     self._scratch = tempfile.TemporaryDirectory()
     folder = pathlib.Path(self._scratch.name)
@@ -77,6 +80,7 @@ class HuggingFace:
     import transformers
 
     self._torch, self._bfloat16 = torch, bfloat16
+    self._device = "cuda" if torch.cuda.is_available() else "cpu"
     model = transformers.T5ForConditionalGeneration(transformers.T5Config(**shape))
     with torch.no_grad():
       # As T5X draws it, and we do. Drawn at 1 it gives logits so far apart that
@@ -89,7 +93,7 @@ class HuggingFace:
         r=lora_rank, lora_alpha=lora_rank, target_modules=["q", "v"], lora_dropout=0.0
       )
       model = peft.get_peft_model(model, factors)
-    self._model = model.train()
+    self._model = model.train().to(self._device)
     params = [p for p in model.parameters() if p.requires_grad]
     if optimizer == "adamw":
       self._optimizer = torch.optim.AdamW(params, lr=1e-4)
@@ -108,15 +112,18 @@ class HuggingFace:
       inputs[row, :a] = rng.integers(_FIRST_ID, 32_000, a)
       labels[row, :b] = rng.integers(_FIRST_ID, 32_000, b)
     batch = {"input_ids": inputs, "attention_mask": inputs > 0, "labels": labels}
-    return {k: self._torch.tensor(v.astype(np.int64)) for k, v in batch.items()}
+    tensors = {k: self._torch.tensor(v.astype(np.int64)) for k, v in batch.items()}
+    return {k: v.to(self._device) for k, v in tensors.items()}
 
   def __call__(self) -> None:
     for batch in self._batches:
-      with self._torch.autocast("cpu", self._torch.bfloat16, self._bfloat16):
+      with self._torch.autocast(self._device, self._torch.bfloat16, self._bfloat16):
         loss = self._model(**batch).loss
       loss.backward()
       self._optimizer.step()
       self._optimizer.zero_grad()
+    if self._device == "cuda":
+      self._torch.cuda.synchronize()
 
 
 def shape_for_hugging_face(gin_files: Sequence[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import importlib
 import os
 import pathlib
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,11 +19,17 @@ from t5tune import errors
 from t5tune.data import fingerprint, index, user_files, vocabularies
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+_one_import = threading.Lock()
+
+
+def import_seqio():
+  """Imports tensorflow and seqio, once, with no accelerator in their sight."""
+  with _one_import:  # a second one would take the silence of the first for stderr
+    return _import_seqio()
 
 
 @functools.cache
-def import_seqio():
-  """Imports tensorflow and seqio, once, with no accelerator in their sight."""
+def _import_seqio():
   with _silent_stderr():
     import tensorflow as tf
 
@@ -36,9 +43,16 @@ def import_seqio():
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-  """Drops what tensorflow's C++ says of CPUs and GPUs while it is imported."""
+  """Drops what tensorflow's C++ says of CPUs and GPUs while it is imported.
+
+  What Python prints, in this thread or another one, still comes through.
+  """
   sys.stderr.flush()
-  kept = os.dup(2)
+  ours, kept = sys.stderr, os.dup(2)
+  if _writes_to(2, ours):
+    # Stays open: an imported module may keep what it finds here.
+    how = {"encoding": ours.encoding, "errors": ours.errors}
+    sys.stderr = open(os.dup(2), "w", buffering=1, **how)
   with open(os.devnull, "w") as nowhere:
     os.dup2(nowhere.fileno(), 2)
   try:
@@ -46,6 +60,14 @@ def _silent_stderr() -> Iterator[None]:
   finally:
     os.dup2(kept, 2)
     os.close(kept)
+    sys.stderr = ours
+
+
+def _writes_to(descriptor: int, file: Any) -> bool:
+  try:
+    return file.fileno() == descriptor
+  except (AttributeError, OSError):  # in memory, as where a test or a notebook has it
+    return False
 
 
 def load(request: index.Request) -> list[tuple[Any, Callable[[], float]]]:
@@ -118,13 +140,13 @@ def load_tasks(modules: Sequence[str], data_dir: str | os.PathLike | None) -> No
           f" {names[-1]}.py lies or put its folder on PYTHONPATH."
         ) from e
       raise errors.UserError(
-        f"TASK_MODULES: importing {module} failed at {_place(e)}:"
+        f"TASK_MODULES: importing {module} failed at {place_of(e)}:"
         f" {type(e).__name__}: {e.msg if isinstance(e, SyntaxError) else e}"
       ) from e
     fingerprint.count_as_own(module)
 
 
-def _place(e: Exception) -> str:
+def place_of(e: Exception) -> str:
   """Returns file:line of the user's code that an exception comes from."""
   if isinstance(e, SyntaxError):
     return f"{e.filename}:{e.lineno}"

@@ -139,6 +139,8 @@ class Evaluator:
     ]
     chosen = [(task, used) for task, used in chosen if used is not None]
     counts = [self._rows_of(*one, max_examples, full) for one in chosen]
+    if chosen and processes.is_primary():
+      self._scorer.begin()
     results = []
     for number, (task, used) in enumerate(chosen):
       before = sum(counts[:number])

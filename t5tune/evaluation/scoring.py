@@ -5,7 +5,8 @@ prediction, row -> postprocessed prediction and reference -> metric functions
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import Any
 
 from t5tune import errors
@@ -13,7 +14,7 @@ from t5tune.data import definitions, index
 
 
 class Scorer:
-  """Scores the tasks of a mixture; imports tensorflow (through seqio) on first use."""
+  """Scores the tasks of a mixture; imports tensorflow (through seqio) to load them."""
 
   def __init__(self, request: index.Request):
     """Remembers where the tasks are defined.
@@ -23,9 +24,23 @@ class Scorer:
     """
     self._request = request
 
+  def begin(self) -> None:
+    """Begins to load the tasks, in a thread; whoever needs them first waits for it.
+
+    The imports take seconds of one core: time to decode in.
+    """
+    _ = self._loading
+
+  @functools.cached_property
+  def _loading(self) -> futures.Future:
+    pool = futures.ThreadPoolExecutor(1)
+    loading = pool.submit(definitions.load, self._request)
+    pool.shutdown(wait=False)
+    return loading
+
   @functools.cached_property
   def _tasks(self) -> dict[str, Any]:
-    return {task.name: task for task, _ in definitions.load(self._request)}
+    return {task.name: task for task, _ in self._loading.result()}
 
   def references(self, task: str, rows: Sequence[dict]) -> list[Any]:
     """Returns what the postprocessor makes of each row's target."""
@@ -47,18 +62,38 @@ class Scorer:
       rows: the features of each row, from an evaluation store.
       references: from `references`.
       predictions: decoded text for each row.
+
+    Raises:
+      UserError: the postprocessor or a metric failed, or one takes other arguments.
     """
     made = self._postprocess(task, rows, predictions, False)
     scores: dict[str, float] = {}
-    for metric in self._tasks[task].metric_fns:
-      known = set(inspect.signature(metric).parameters)
-      if not {"targets", "predictions"} <= known:
+    for metric in self._metrics(task):
+      try:
+        found = metric(targets=list(references), predictions=made)
+        for name, value in found.items():
+          scores[name] = float(getattr(value, "value", value))
+      except Exception as e:
+        if isinstance(e, errors.UserError):
+          raise
+        raise errors.UserError(
+          f"task {task!r}: metric {_name(metric)} failed on {len(made)} predictions, at"
+          f" {definitions.place_of(e)}: {type(e).__name__}: {e}. It must survive any"
+          " predictions and give numbers by name."
+        ) from e
+    return scores
+
+  def _metrics(self, task: str) -> Sequence[Callable[..., Any]]:
+    try:
+      found = self._tasks[task].metric_fns
+    except ValueError as e:  # seqio knows none of such arguments
+      raise errors.UserError(f"task {task!r}: {e}") from e
+    for metric in found:
+      if not {"targets", "predictions"} <= set(inspect.signature(metric).parameters):
         raise errors.UserError(
           f"task {task!r}: metric {_name(metric)} must take (targets, predictions)."
         )
-      for name, value in metric(targets=list(references), predictions=made).items():
-        scores[name] = float(getattr(value, "value", value))
-    return scores
+    return found
 
   def _postprocess(self, task, rows, texts, is_target: bool) -> list[Any]:
     definition = self._tasks[task]

@@ -9,7 +9,14 @@ from flax import nnx
 from jax.nn import initializers
 
 from t5tune import partitioning
-from t5tune.models import cpu_attention, few_rows, layers, lora, products
+from t5tune.models import (
+  cpu_attention,
+  few_rows,
+  gpu_attention,
+  layers,
+  lora,
+  products,
+)
 
 # T5X's value: large, yet finite, so that a fully masked row gives no NaN.
 _MASKED = -1e10
@@ -83,7 +90,7 @@ def dot_product_attention(
     unrolled: whether layers run outside of a scan, where the compiler would see that
       the backward pass computes something again, and keep it after all.
     fused: whether one kernel may do it, where there is one for the device; see
-      `cpu_attention`.
+      `cpu_attention` and `gpu_attention`.
 
   Returns:
     (b, t, h, k) in the dtype of `query`; scores and softmax are float32.
@@ -94,10 +101,12 @@ def dot_product_attention(
   value = by_head.swapaxes(1, 2)
   if fused and query.size and key.size and cpu_attention.usable(query.dtype):
     return cpu_attention.attend(query, key, value, bias, mask)
+  if fused and gpu_attention.usable(query, key, bias is not None, _by_xla):
+    return gpu_attention.attend(query, key, value, bias, mask)
   return _by_xla(query, key, value, bias, mask, unrolled)
 
 
-def _by_xla(query, key, value, bias, mask, unrolled):
+def _by_xla(query, key, value, bias, mask, unrolled=True):
   query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
   scores = products.scores(query, key)
   if bias is not None:

@@ -50,9 +50,9 @@ class T5Config:
     layer_loop: 'scan' compiles one layer for all, 'unroll' each layer. 'auto' unrolls
       on the CPU, where a scan is slower, unless `remat` asks for less memory: the CPU's
       compiler gains none from it in unrolled layers. Elsewhere it scans.
-    fused_attention: whether attention is one kernel where there is one for the device,
-      which is on a single CPU: no scores are kept for the backward pass. XLA's
-      otherwise.
+    fused_attention: whether attention is one kernel where there is one for the device:
+      on a single CPU our own, on a single NVIDIA GPU cuDNN's in bfloat16. No scores are
+      kept for the backward pass. XLA's otherwise.
     remat: what the backward pass computes again rather than keeps: 'none'; 'full', of
       each layer all but its input, for a third more operations; 'dots', what is made
       without a kernel, attention scores before all.

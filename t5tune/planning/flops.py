@@ -10,7 +10,9 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from t5tune.models import cpu_attention
+from t5tune.models import cpu_attention, gpu_attention
+
+_FUSED = cpu_attention.PRODUCTS | gpu_attention.PRODUCTS
 
 
 def of_jaxpr(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> int:
@@ -45,9 +47,10 @@ def _of_equation(equation) -> int:
     left = equation.invars[0].aval.shape
     depth = math.prod(left[i] for i in contracted)
     return 2 * depth * math.prod(equation.outvars[0].aval.shape)
-  if name == "ffi_call" and params["target_name"] in cpu_attention.PRODUCTS:
+  fused = params["target_name"] if name == "ffi_call" else name
+  if fused in _FUSED:
     (b, t, h, k), (_, s, *_) = (v.aval.shape for v in equation.invars[:2])
-    return cpu_attention.PRODUCTS[params["target_name"]] * 2 * b * h * t * s * k
+    return _FUSED[fused] * 2 * b * h * t * s * k
   counts = [of_jaxpr(inner) for inner in _jaxprs(params)]
   if name == "cond":
     return max(counts)

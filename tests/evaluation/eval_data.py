@@ -26,6 +26,9 @@ TEXTS = [
 class Scorer:
   """As `scoring.Scorer`: references in upper case, and the share of equal letters."""
 
+  def begin(self) -> None:
+    pass
+
   def references(self, task: str, rows: Sequence[dict]) -> list[str]:
     return [row["targets_pretokenized"].upper() for row in rows]
 
