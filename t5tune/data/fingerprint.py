@@ -84,7 +84,9 @@ def own_code_files() -> list[str]:
     for name, module in list(sys.modules.items())
     if not name.startswith("__autograph_generated")  # gone when tensorflow ends
   }
-  return sorted(f for f in files if f and f.endswith(".py") and not is_library(f))
+  # Some modules, as one of torch, name a file that there is not.
+  files = {f for f in files if f and f.endswith(".py") and os.path.isfile(f)}
+  return sorted(f for f in files if not is_library(f))
 
 
 def versions() -> dict[str, str]:

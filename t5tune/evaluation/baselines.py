@@ -1,16 +1,63 @@
 """What scores mean: the answers of something that has learnt nothing."""
 
 import collections
-from collections.abc import Mapping, Sequence
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 import numpy as np
 
-from t5tune.data import token_store, vocabularies
+from t5tune.data import index, token_store, vocabularies
 from t5tune.evaluation import scoring
 
 _POOL = 300  # training targets considered as a constant answer
 _FINALISTS = 6  # of these, how many are scored with the task's own metrics
+
+
+@contextlib.contextmanager
+def beginning(
+  scorer: scoring.Scorer,
+  task: index.PreparedTask,
+  rows: Sequence[dict],
+  targets: Sequence[np.ndarray],
+  tokenizer: vocabularies.Tokenizer,
+) -> Iterator[Callable[[], dict[str, Any]]]:
+  """Computes in a thread what asks no model, while one decodes.
+
+  Args:
+    scorer: the scorer.
+    task: the task; its training store says what answers there are.
+    rows: the evaluation rows.
+    targets: their int32 target tokens.
+    tokenizer: decodes tokens.
+
+  Yields:
+    A function that waits, and returns `unigram_loss`, `constant_answer` and `constant`
+    as `evaluator.TaskResult` has them; none where nothing is trained on. Whoever leaves
+    before does not wait.
+  """
+  if not task.passes:
+    yield dict
+    return
+  given_up = threading.Event()
+
+  def compute() -> dict[str, Any]:
+    train = token_store.TokenStore(task.passes[0])
+    loss = unigram_loss(train.target_token_counts, targets, tokenizer.size)
+    references = scorer.references(task.name, rows)
+    answer, scores = best_constant(
+      *(scorer, task.name, rows, references, train, tokenizer), given_up.is_set
+    )
+    return {"unigram_loss": loss, "constant_answer": answer, "constant": scores}
+
+  thread = futures.ThreadPoolExecutor(1)
+  try:
+    yield thread.submit(compute).result
+  finally:
+    given_up.set()
+    thread.shutdown(wait=False)
 
 
 def unigram_loss(
@@ -40,6 +87,7 @@ def best_constant(
   references: Sequence[Any],
   train: token_store.TokenStore,
   tokenizer: vocabularies.Tokenizer,
+  given_up: Callable[[], bool] = lambda: False,
 ) -> tuple[str, dict[str, float]]:
   """Returns the training target that scores best as the answer to every row.
 
@@ -53,9 +101,13 @@ def best_constant(
     references: their references.
     train: the task's training store.
     tokenizer: decodes its targets.
+    given_up: whether nobody waits for it any more.
 
   Returns:
     The answer and its scores.
+
+  Raises:
+    CancelledError: it was given up.
   """
   spread = np.unique(np.linspace(0, len(train) - 1, _POOL).round().astype(int))
   escape = (train.manifest.get("escape") or {}).get("targets", False)
@@ -73,6 +125,8 @@ def best_constant(
   finalists += [answer for answer, _ in pool.most_common(2)]
   best = None
   for answer in dict.fromkeys(finalists):
+    if given_up():
+      raise futures.CancelledError
     scores = scorer.score(task, rows, references, [answer] * len(rows))
     if best is None or _headline(scores) > _headline(best[1]):
       best = answer, scores

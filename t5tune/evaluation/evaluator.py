@@ -1,5 +1,6 @@
 """The evaluator: decodes every task of a mixture, scores it, and takes its loss."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -74,10 +75,18 @@ class TaskResult:
     return {**values, "rows": len(self.rows)}
 
 
+class _Asked(NamedTuple):
+  """Rows of a task under one template, and the most tokens of any target there."""
+
+  examples: list[tuple[np.ndarray, np.ndarray]]
+  rows: list[dict[str, Any]]
+  escape: bool  # as `Tokenizer.decode` takes it
+  longest: int
+
+
 class _Answers(NamedTuple):
   """What a model answered to a task's rows, under one template."""
 
-  examples: list[tuple[np.ndarray, np.ndarray]]
   rows: list[dict[str, Any]]
   references: list[Any]
   outputs: list[np.ndarray]
@@ -183,17 +192,27 @@ class Evaluator:
     named = list(stores)[1:]
     if named:
       del stores[""]
-    by_template = {}
-    for number, (template, path) in enumerate(stores.items()):
-      report = functools.partial(_further, progress, number, len(stores))
-      answers = self._answer(params, task.name, path, max_examples, full, report)
-      if answers:
-        by_template[template] = answers.scores
-      if number == 0:
-        first = answers
-    if first is None:
-      return None
-    extra = self._baselines(task, first) if full else {}
+    by_template, asked = {}, self._read(next(iter(stores.values())), max_examples)
+    with self._unlearnt(task, asked, full) as unlearnt:
+      for number, (template, path) in enumerate(stores.items()):
+        report = functools.partial(_further, progress, number, len(stores))
+        if number:
+          asked = self._read(path, max_examples)
+        # While the primary scores, the others wait here and not with busy devices.
+        processes.wait_for_all(f"evaluation of {path}")
+        answers = self._answer(params, task.name, asked, full, report)
+        if answers:
+          by_template[template] = answers.scores
+        if number == 0:
+          first = answers
+      if first is None:
+        return None
+      extra = unlearnt()
+    if full and first.others:
+      swapped = [first.predictions[i] for i in first.others]
+      extra["shuffled"] = self._scorer.score(
+        task.name, first.rows, first.references, swapped
+      )
     return TaskResult(
       task=task.name,
       split=split,
@@ -211,28 +230,36 @@ class Evaluator:
       rows=self._kept_rows(task.name, first, full),
     )
 
-  def _answer(
-    self, params, name, path, max_examples, full, progress
-  ) -> "_Answers | None":
-    """Decodes a task's rows, or some of them spread over its store; scores them.
+  def _unlearnt(self, task, asked: _Asked, full) -> contextlib.AbstractContextManager:
+    """Begins the baselines that ask no model, where they are wanted."""
+    if not (full and processes.is_primary()):
+      return contextlib.nullcontext(dict)
+    targets = [targets for _, targets in asked.examples]
+    return baselines.beginning(self._scorer, task, asked.rows, targets, self._tokenizer)
+
+  def _read(self, path: str, max_examples: int | None) -> _Asked:
+    """Reads a task's rows, or some of them spread over its store."""
+    store = token_store.TokenStore(path)
+    count = min(len(store), max_examples or len(store))
+    chosen = np.linspace(0, len(store) - 1, count).round().astype(int)
+    escape = (store.manifest.get("escape") or {}).get("targets", False)
+    rows = [dict(store.rows[i]) for i in chosen]
+    return _Asked(store.read(chosen), rows, escape, int(store.lengths[:, 1].max()))
+
+  def _answer(self, params, name, asked: _Asked, full, progress) -> "_Answers | None":
+    """Decodes rows and scores the answers.
 
     Returns:
       The answers, in the primary process.
     """
-    # While the primary scores, the others wait here and not with busy devices.
-    processes.wait_for_all(f"evaluation of {path}")
-    store = token_store.TokenStore(path)
-    escape = (store.manifest.get("escape") or {}).get("targets", False)
-    count = min(len(store), max_examples or len(store))
-    chosen = np.linspace(0, len(store) - 1, count).round().astype(int)
-    examples = store.read(chosen)
-    rows = [dict(store.rows[i]) for i in chosen]
+    examples, rows = asked.examples, asked.rows
+    count = len(rows)
     order = sorted(range(count), key=lambda i: len(examples[i][0]))
     has_others = full and count > 1 and self._runner.has_pairs
     others = baselines.other_rows(order) if has_others else None
     # From the task's references, not from those of this batch: an answer depends on
     # nothing but its input.
-    length = self._config.decode_length(int(store.lengths[:, 1].max()))
+    length = self._config.decode_length(asked.longest)
     outputs, sums, done = [None] * count, [], 0
     for number, members in enumerate(self._runner.batches(order)):
       swap = others if number % max(1, count // _SWAPPED_ROWS) == 0 else None
@@ -244,11 +271,11 @@ class Evaluator:
       progress(done, count)
     if not processes.is_primary():
       return None
-    predictions = [self._tokenizer.decode(tokens, escape) for tokens in outputs]
+    predictions = [self._tokenizer.decode(tokens, asked.escape) for tokens in outputs]
     references = self._scorer.references(name, rows)
     scores = self._scorer.score(name, rows, references, predictions)
     return _Answers(
-      *(examples, rows, references, outputs, predictions, others),
+      *(rows, references, outputs, predictions, others),
       *batch_runner.mean_losses(np.array(sums)),
       scores,
       decode_length=length,
@@ -266,29 +293,6 @@ class Evaluator:
       if full:
         row["scores"] = self._scorer.score(name, [row], [reference], [prediction])
     return answers.rows
-
-  def _baselines(self, task, answers: "_Answers") -> dict[str, Any]:
-    extra = {}
-    if answers.others:
-      swapped = [answers.predictions[i] for i in answers.others]
-      rows, references = answers.rows, answers.references
-      extra["shuffled"] = self._scorer.score(task.name, rows, references, swapped)
-    if task.passes:
-      train = token_store.TokenStore(task.passes[0])
-      extra["unigram_loss"] = baselines.unigram_loss(
-        train.target_token_counts,
-        [targets for _, targets in answers.examples],
-        self._tokenizer.size,
-      )
-      extra["constant_answer"], extra["constant"] = baselines.best_constant(
-        self._scorer,
-        task.name,
-        answers.rows,
-        answers.references,
-        train,
-        self._tokenizer,
-      )
-    return extra
 
 
 def for_run(

@@ -8,13 +8,11 @@ import dataclasses
 import functools
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from rouge_score import rouge_scorer
 
 from t5tune import errors
-from t5tune.evaluation import rouge_tokens
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
@@ -111,7 +109,12 @@ def _as_lines(text: str, lines: str) -> str:
 
 
 @functools.cache
-def _scorer(profile: Profile) -> rouge_scorer.RougeScorer:
+def _scorer(profile: Profile) -> Any:
+  # Late: with nltk comes scipy, which takes longer than all else of a start.
+  from rouge_score import rouge_scorer
+
+  from t5tune.evaluation import rouge_tokens
+
   if profile.tokens == "rouge-score":
     words = rouge_tokens.RougeScoreTokenizer(profile.stemmer)
     return rouge_scorer.RougeScorer(profile.keys, tokenizer=words)
@@ -119,6 +122,7 @@ def _scorer(profile: Profile) -> rouge_scorer.RougeScorer:
   return rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeLsum"], tokenizer=own)
 
 
+@functools.lru_cache(2**15)  # a table's rows are scored together, and then each
 def _pair_scores(profile: Profile, reference: str, prediction: str) -> list[float]:
   """Returns F1 x 100 of a text against a reference, for each of the profile's keys."""
   texts = (_as_lines(text, profile.lines) for text in (reference, prediction))

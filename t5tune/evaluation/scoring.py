@@ -5,6 +5,7 @@ prediction, row -> postprocessed prediction and reference -> metric functions
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
@@ -23,6 +24,7 @@ class Scorer:
       request: names the task modules and the data directory.
     """
     self._request = request
+    self._one_at_a_time = threading.Lock()  # a user's code may bear no other threads
 
   def begin(self) -> None:
     """Begins to load the tasks, in a thread; whoever needs them first waits for it.
@@ -44,9 +46,9 @@ class Scorer:
 
   def references(self, task: str, rows: Sequence[dict]) -> list[Any]:
     """Returns what the postprocessor makes of each row's target."""
-    return self._postprocess(
-      task, rows, [r["targets_pretokenized"] for r in rows], True
-    )
+    targets = [row["targets_pretokenized"] for row in rows]
+    with self._one_at_a_time:
+      return self._postprocess(task, rows, targets, True)
 
   def score(
     self,
@@ -66,7 +68,11 @@ class Scorer:
     Raises:
       UserError: the postprocessor or a metric failed, or one takes other arguments.
     """
-    made = self._postprocess(task, rows, predictions, False)
+    with self._one_at_a_time:
+      made = self._postprocess(task, rows, predictions, False)
+      return self._measure(task, references, made)
+
+  def _measure(self, task: str, references, made) -> dict[str, float]:
     scores: dict[str, float] = {}
     for metric in self._metrics(task):
       try:

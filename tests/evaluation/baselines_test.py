@@ -2,12 +2,14 @@
 
 import collections
 import math
+import threading
+from concurrent import futures
 
 import eval_data
 import numpy as np
 import pytest
 
-from t5tune.data import token_store, vocabularies
+from t5tune.data import index, token_store, vocabularies
 from t5tune.evaluation import baselines
 
 
@@ -93,3 +95,62 @@ def test_one_training_row_is_enough(tmp_path, tokenizer):
     Exact(), "t", rows([("", "")]), ["no"], token_store.TokenStore(path), tokenizer
   )
   assert (answer, scores["exact"]) == ("six", 0)
+
+
+class Slow(Exact):
+  """Takes until it is told to go on, for each answer."""
+
+  def __init__(self):
+    super().__init__()
+    self.began, self.go_on = threading.Event(), threading.Event()
+
+  def references(self, task, rows):
+    return [row["targets_pretokenized"] for row in rows]
+
+  def score(self, *given):
+    self.began.set()
+    assert self.go_on.wait(10)
+    return super().score(*given)
+
+
+def prepared(path, tokenizer, trained=True):
+  train = [("x", "six"), ("x", "noon"), ("x", "a ladder"), ("x", "a book")]
+  stores = (eval_data.write(path, train, tokenizer),) if trained else ()
+  return index.PreparedTask("t", 1.0, stores, {})
+
+
+def test_baselines_are_made_while_others_work(tmp_path, tokenizer):
+  test, scorer = [("", "noon"), ("", "six")], Slow()
+  targets = [np.array([3, 1]), np.array([5, 1])]
+  task = prepared(tmp_path / "train", tokenizer)
+  with baselines.beginning(scorer, task, rows(test), targets, tokenizer) as made:
+    assert scorer.began.wait(10)
+    scorer.go_on.set()
+    found = made()
+  store = token_store.TokenStore(task.passes[0])
+  wanted = baselines.best_constant(
+    Exact(), "t", rows(test), ["noon", "six"], store, tokenizer
+  )
+  assert (found["constant_answer"], found["constant"]) == wanted
+  counts = store.target_token_counts
+  assert found["unigram_loss"] == baselines.unigram_loss(
+    counts, targets, tokenizer.size
+  )
+
+
+def test_who_leaves_does_not_wait_for_baselines(tmp_path, tokenizer):
+  scorer, task = Slow(), prepared(tmp_path / "train", tokenizer)
+  given = scorer, task, rows([("", "noon")]), [np.array([3, 1])], tokenizer
+  with pytest.raises(KeyboardInterrupt), baselines.beginning(*given) as made:
+    assert scorer.began.wait(10)
+    raise KeyboardInterrupt
+  scorer.go_on.set()
+  with pytest.raises(futures.CancelledError):
+    made()
+  assert len(scorer.given) == 1  # and none of the other answers
+
+
+def test_a_task_that_is_not_trained_has_no_baselines(tmp_path, tokenizer):
+  task = prepared(tmp_path / "train", tokenizer, trained=False)
+  with baselines.beginning(Slow(), task, rows([("", "six")]), [], tokenizer) as made:
+    assert made() == {}
